@@ -1,0 +1,49 @@
+//! The pure core: values and decisions, with input and time passed in.
+//!
+//! Nothing here waits, does I/O, reads a clock, draws a random number or logs, so all of it is
+//! tested exhaustively and with properties. Shared state is limited to atomic counters.
+
+pub mod catalogue;
+pub mod chunk;
+pub mod demand;
+pub mod exercise;
+pub mod health;
+pub mod life;
+pub mod range;
+pub mod refusal;
+pub mod size;
+pub mod span;
+pub mod stash;
+pub mod tripwire;
+
+pub use catalogue::{Catalogue, SequenceFacts, Stamp};
+pub use life::{Identity, Life};
+pub use range::{Cause, Range, Tally};
+pub use refusal::{Reason, Refusal};
+pub use span::Span;
+pub use stash::Stash;
+
+/// The farthest tier that an answer needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// Left over from an earlier pop or grant, in this process.
+    Memory,
+    /// A block from one of the cluster's pods.
+    Pods,
+    /// A fresh grant of the ledger.
+    Ledger,
+}
+
+impl Tier {
+    /// Every tier, nearest first.
+    pub const ALL: [Tier; 3] = [Tier::Memory, Tier::Pods, Tier::Ledger];
+
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Memory => "memory",
+            Tier::Pods => "pods",
+            Tier::Ledger => "ledger",
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The ledger: the only place where ranges come into being (S1).
+//!
+//! [`Ledger`] is what a serving process needs, [`Admin`] what an operator's command needs. Three
+//! engines implement both: [`postgres`], [`sqlite`] and [`memory`].
+
+pub mod memory;
+pub mod postgres;
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use uuid::Uuid;
+
+use crate::block::{Catalogue, Identity, Life, Span};
+
+/// What a ledger call gives back, on the thread that made it.
+pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, LedgerError>>;
+
+/// A ledger as a serving process sees it.
+///
+/// Implementations connect when first used and again after a failure, bounded by their connect
+/// time-out. They do not bound the call itself: the caller does, by dropping the future. **Dropping
+/// a [`Ledger::grant`] in flight drops the connection and leaves the grant in doubt**; nothing
+/// is retried inside.
+pub trait Ledger {
+    /// Identity, catalogue and counters, in one round trip.
+    /// `known` is the life that the caller follows; the answer says whether the ledger descends from it.
+    fn facts(&self, known: Option<Life>) -> Answer<'_, Facts>;
+
+    /// One grant: one statement, one round trip, one transaction.
+    fn grant<'a>(&'a self, request: &'a GrantRequest) -> Answer<'a, Grant>;
+
+    /// Takes or renews the lead of a cluster for `ttl`, by the ledger's clock.
+    fn lead<'a>(&'a self, cluster: &'a str, holder: &'a str, ttl: Duration) -> Answer<'a, Lease>;
+
+    /// Gives the lead up, if `holder` has it.
+    fn resign<'a>(&'a self, cluster: &'a str, holder: &'a str) -> Answer<'a, ()>;
+
+    /// Adds to what the cluster has used in the ledger's present hour.
+    fn add_demand<'a>(&'a self, cluster: &'a str, used: &'a [(Arc<str>, i64)]) -> Answer<'a, ()>;
+
+    /// What the cluster used in each of the last 24 hours, the present one included.
+    fn demand<'a>(&'a self, cluster: &'a str) -> Answer<'a, Vec<HourOfDemand>>;
+
+    /// Stops tier 3 of a sequence (S6, or an operator). The first reason stays.
+    fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()>;
+
+    /// Deletes grant records older than `keep`, at most `limit`, never a sequence's newest.
+    /// Gives how many it deleted.
+    fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64>;
+}
+
+/// A ledger as an operator's command sees it.
+pub trait Admin: Ledger {
+    /// Creates or upgrades the schema; idempotent. Refuses another environment's ledger.
+    fn migrate(&self) -> Answer<'_, Migrated>;
+
+    /// Adds a sequence.
+    fn create<'a>(&'a self, new: &'a NewSequence) -> Answer<'a, Created>;
+
+    /// Changes block size, buffer or gap, or raises the maximum. Gives the row as it then is.
+    fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow>;
+
+    /// Clears a halt. `false` if there was none.
+    fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;
+
+    /// Ends a sequence for good. `false` if it was retired before.
+    fn retire<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;
+
+    /// The grant that `id` came from.
+    fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>>;
+
+    /// Schema, lives and leases, for `ledger show`.
+    fn history(&self) -> Answer<'_, History>;
+}
+
+/// Why a grant is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Pods and reserve had nothing.
+    Fallback,
+    /// A real request sent straight to the ledger to keep that path warm.
+    Exercise,
+    /// Blocks for a pod.
+    Hydrate,
+}
+
+impl Purpose {
+    /// The value of the label `purpose`, and of the column.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Purpose::Fallback => "fallback",
+            Purpose::Exercise => "exercise",
+            Purpose::Hydrate => "hydrate",
+        }
+    }
+}
+
+/// Asks for IDs of one sequence.
+///
+/// The grant is `min(left, max(need, min(want, left / 64)))` IDs where `left` is what the sequence has,
+/// and is refused as exhausted where `left < least`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRequest {
+    /// Which sequence.
+    pub sequence: Arc<str>,
+    /// The generation that the caller knows; another one refuses.
+    pub generation: i64,
+    /// The life that the caller follows; another one refuses.
+    pub life: Life,
+    /// The fewest IDs that are of use, 1 or more.
+    pub least: i64,
+    /// What is needed now, at least `least`.
+    pub need: i64,
+    /// What would be welcome, at least `need`.
+    pub want: i64,
+    /// The greatest ID known to have been granted when the request was sent, 0 if none is: a lower
+    /// counter commits nothing (S3).
+    pub known_high_water: i64,
+    /// Why.
+    pub purpose: Purpose,
+    /// Who: the instance.
+    pub holder: Arc<str>,
+    /// For which cluster.
+    pub cluster: Arc<str>,
+    /// For which pod's address, where it is a hydrate.
+    pub pod: Option<Arc<str>>,
+}
+
+/// A committed grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The IDs.
+    pub span: Span,
+    /// The grant's number within its sequence, from 1.
+    pub number: i64,
+    /// The generation it belongs to.
+    pub generation: i64,
+    /// The life it was made in.
+    pub life: Life,
+    /// IDs that the sequence has left after it.
+    pub left: i64,
+}
+
+/// A sequence's row: its facts and its counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceRow {
+    /// Without the counter.
+    pub facts: crate::block::SequenceFacts,
+    /// The last granted ID; `facts.first - 1` before the first grant.
+    pub granted: i64,
+    /// How many grants were made.
+    pub grants: i64,
+}
+
+/// Whether the ledger gives grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Open,
+    /// Between two lives, and why.
+    Closed(Arc<str>),
+}
+
+/// What a process must know, as read from the ledger.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Which ledger, in which life.
+    pub identity: Identity,
+    /// Open or closed.
+    pub state: State,
+    /// Whether the life the caller asked about led to this one (true where it asked about none).
+    pub descends: bool,
+    /// Sequences and stamp.
+    pub catalogue: Catalogue,
+    /// The last granted ID of each sequence.
+    pub granted: Vec<(Arc<str>, i64)>,
+}
+
+/// Who leads a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whether the asker leads.
+    pub held: bool,
+    /// Who does.
+    pub leader: Arc<str>,
+}
+
+/// Use of one sequence by one cluster in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourOfDemand {
+    /// Which sequence.
+    pub sequence: Arc<str>,
+    /// 0 is the present hour of the ledger's clock, 23 the oldest.
+    pub hours_ago: u8,
+    /// IDs used.
+    pub ids: i64,
+}
+
+/// What `migrate` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The ledger.
+    pub identity: Identity,
+    /// The schema before, 0 if there was none.
+    pub from: i32,
+    /// The schema now.
+    pub to: i32,
+}
+
+/// A sequence to create. All bounds were checked by [`NewSequence::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSequence {
+    /// `[a-z][a-z0-9_.-]{0,62}`.
+    pub name: Arc<str>,
+    /// The smallest ID, 1 or more.
+    pub first: i64,
+    /// The greatest ID.
+    pub last: i64,
+    /// IDs a block.
+    pub block_size: i64,
+    /// Supply to keep, where not the hydrator's.
+    pub buffer: Option<Duration>,
+    /// What a failover may skip; `None` for the default.
+    pub failover_gap: Option<i64>,
+    /// An existing sequence of that name is no error.
+    pub if_not_exists: bool,
+}
+
+impl NewSequence {
+    /// `min(10^9, (last - first) / 1024)`, and 0 for a space of under 4 M IDs.
+    pub fn default_gap(first: i64, last: i64) -> i64 {
+        let space = last - first;
+        if space < 4_000_000 { 0 } else { (space / 1024).min(1_000_000_000) }
+    }
+
+    /// Says what is wrong with it, for people.
+    pub fn check(&self) -> Result<(), String> {
+        if !crate::block::catalogue::is_valid_name(&self.name) {
+            return Err(format!(
+                "'{}' can't be a sequence's name: it must match [a-z][a-z0-9_.-]{{0,62}}",
+                self.name
+            ));
+        }
+        if self.first < 1 {
+            return Err(format!("the first ID must be 1 or more, not {}", self.first));
+        }
+        if self.last < self.first {
+            return Err(format!("the maximum {} lies below the first ID {}", self.last, self.first));
+        }
+        if self.block_size < 1 {
+            return Err(format!("the block size must be 1 or more, not {}", self.block_size));
+        }
+        if self.failover_gap.is_some_and(|gap| gap < 0) {
+            return Err("the failover gap can't be negative".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What `create` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The row as it is.
+    pub row: SequenceRow,
+    /// `false` if it existed before (with `if_not_exists`).
+    pub new: bool,
+}
+
+/// A change of a sequence; `None` leaves a column as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SequenceChange {
+    /// A new greatest ID, above the present one.
+    pub last: Option<i64>,
+    /// IDs a block, for grants from now on.
+    pub block_size: Option<i64>,
+    /// `Some(None)` goes back to the hydrator's.
+    pub buffer: Option<Option<Duration>>,
+    /// What a failover may skip.
+    pub failover_gap: Option<i64>,
+}
+
+/// One recorded grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRecord {
+    /// Within its sequence, from 1.
+    pub number: i64,
+    /// The IDs.
+    pub span: Span,
+    /// The generation it was made in.
+    pub generation: i64,
+    /// The life it was made in.
+    pub epoch: i64,
+    /// By the ledger's clock, in microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+    /// Why: `fallback`, `exercise` or `hydrate`.
+    pub purpose: String,
+    /// Who.
+    pub holder: String,
+    /// For which cluster.
+    pub cluster: String,
+    /// For which pod, where it is a hydrate.
+    pub pod: Option<String>,
+}
+
+/// One life in the ledger's table of lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeRecord {
+    /// Epoch and token.
+    pub life: Life,
+    /// Why it began.
+    pub reason: String,
+    /// By the ledger's clock, in microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+}
+
+/// One cluster's lease as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Which cluster.
+    pub cluster: String,
+    /// Who leads, or led last.
+    pub leader: String,
+    /// Seconds until it ends by the ledger's clock; negative once it has.
+    pub seconds_left: i64,
+}
+
+/// What `ledger show` prints.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Which ledger, in which life.
+    pub identity: Identity,
+    /// Open or closed.
+    pub state: State,
+    /// Version of the schema, and the oldest release's schema that can still use it.
+    pub schema: (i32, i32),
+    /// What the engine says of itself: system identifier, timeline and so on, for people.
+    pub engine: Vec<(String, String)>,
+    /// Every life, oldest first.
+    pub lives: Vec<LifeRecord>,
+    /// Every cluster's lease.
+    pub leases: Vec<LeaseRecord>,
+    /// Every sequence.
+    pub sequences: Vec<SequenceRow>,
+}
+
+/// What went wrong, by what the caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// Certainly nothing committed; the ledger can't be reached or failed. Try again later.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Certainly nothing committed; the ledger asks to try again at once (a serialization failure, a deadlock).
+    #[error("the ledger asks to try again: {0}")]
+    Conflict(String),
+    /// The request was sent and no commit was seen: what it granted, if anything, is discarded.
+    #[error("no answer of the ledger: {0}")]
+    InDoubt(String),
+    /// No such sequence.
+    #[error("sequence '{0}' does not exist")]
+    Unknown(String),
+    /// Fewer than `least` IDs are left.
+    #[error("only {left} IDs are left")]
+    Exhausted {
+        /// How many.
+        left: i64,
+    },
+    /// Tier 3 of the sequence is stopped.
+    #[error("halted: {0}")]
+    Halted(String),
+    /// The sequence was retired.
+    #[error("retired")]
+    Retired,
+    /// The ledger is between two lives.
+    #[error("the ledger is closed: {0}")]
+    Closed(String),
+    /// The hourly cap is spent; the most that may be granted now.
+    #[error("the hourly cap is spent ({allowed} IDs are allowed now)")]
+    RateCapped {
+        /// IDs that a smaller request could have.
+        allowed: i64,
+    },
+    /// Another life or generation than the caller knows: read the facts, then ask again.
+    #[error("the ledger has moved on: {0}")]
+    Stale(String),
+    /// The counter lies below what the caller knows: the ledger went back in time (S3).
+    #[error(
+        "the counter stands at {granted}, but {known} is known to have been granted: the ledger went back in time"
+    )]
+    WentBack {
+        /// The ledger's counter.
+        granted: i64,
+        /// What the caller passed in.
+        known: i64,
+    },
+    /// Another environment's, or not the pinned one, or another line of history: never use it (S5).
+    #[error("{0}")]
+    Wrong(String),
+    /// The schema is missing, too old, or too new for this binary.
+    #[error("{0}")]
+    Schema(String),
+    /// The command can't be carried out as asked (a name taken, a lower maximum).
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What a process demands of the ledger it is pointed at (S5).
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// `environment`: must equal the ledger's.
+    pub environment: Arc<str>,
+    /// `ledger.id`, where pinned.
+    pub id: Option<Uuid>,
+}
