@@ -1,1 +1,1 @@
-//! (to come)
+//! Client of blockhouse (to come).
