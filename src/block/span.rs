@@ -95,3 +95,57 @@ fn decimal(text: &str) -> Result<i64, NotASpan> {
     }
     text.parse().map_err(|_| NotASpan)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn entries_that_are_not_spans_are_refused() {
+        for entry in [
+            "",
+            ":",
+            "1",
+            "1:",
+            ":1",
+            "0:1",
+            "1:0",
+            "-1:1",
+            "+1:1",
+            "1:1:1",
+            " 1:1",
+            "1:1 ",
+            "a:b",
+            "9223372036854775808:1",
+            "9223372036854775807:2",
+        ] {
+            assert_eq!(entry.parse::<Span>(), Err(NotASpan), "{entry:?}");
+        }
+        let last = "9223372036854775807:1".parse::<Span>().unwrap();
+        assert_eq!((last.last(), last.join(last)), (i64::MAX, None));
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_reads_back_as_what_was_written(first in 1i64.., count in 1i64..) {
+            if let Some(span) = Span::new(first, count) {
+                prop_assert_eq!(span.to_string().parse::<Span>(), Ok(span));
+            }
+        }
+
+        #[test]
+        fn split_parts_join_again(first in 1i64..1 << 60, count in 2i64..1 << 40, at in 1i64..1 << 40) {
+            let whole = Span::new(first, count).unwrap();
+            match whole.split(at) {
+                Some((head, tail)) => {
+                    prop_assert_eq!(head.count(), at);
+                    prop_assert!(!head.overlaps(tail));
+                    prop_assert_eq!(head.join(tail), Some(whole));
+                }
+                None => prop_assert!(at >= count),
+            }
+        }
+    }
+}
