@@ -2,4 +2,4 @@
 
 pub mod handle;
 
-pub use handle::{Allocation, AllocatorHandle, Issued};
+pub use handle::{Allocation, AllocatorHandle, ControlHandle, Issued};

@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod chunk;
+pub mod counters;
 pub mod demand;
 pub mod exercise;
 pub mod health;
@@ -17,6 +18,7 @@ pub mod stash;
 pub mod tripwire;
 
 pub use catalogue::{Catalogue, SequenceFacts, Stamp};
+pub use counters::Counters;
 pub use life::{Identity, Life};
 pub use range::{Cause, Range, Tally};
 pub use refusal::{Reason, Refusal};

@@ -33,6 +33,8 @@ causes! {
     Advanced = "advanced",
     /// Overlaps IDs that this process served before (S6).
     Duplicate = "duplicate",
+    /// A pod's entry that isn't one: its IDs can't be known, it counts as one.
+    Malformed = "malformed",
     /// Lies outside the sequence.
     Outside = "outside",
     /// Lies above everything the ledger is known to have granted.

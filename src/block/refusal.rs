@@ -44,7 +44,7 @@ reasons! {
     SequenceRateCapped = "SEQUENCE_RATE_CAPPED",
     /// Admission is full.
     Overloaded = "OVERLOADED",
-    /// The process doesn't know its ledger or its sequences yet.
+    /// The process doesn't know its ledger or its sequences yet, or a part of it is being restarted.
     Starting = "STARTING",
     /// The process is stopping.
     Draining = "DRAINING",
@@ -58,8 +58,6 @@ reasons! {
     CredentialsMissing = "CREDENTIALS_MISSING",
     /// Bad credentials.
     CredentialsInvalid = "CREDENTIALS_INVALID",
-    /// A defect of ours: the guard caught a panic, or an answer was lost inside the process.
-    Internal = "INTERNAL",
 }
 
 /// A typed refusal. Cheap to clone: one ledger answer may refuse a thousand callers.

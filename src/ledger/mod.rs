@@ -7,6 +7,7 @@ pub mod memory;
 pub mod postgres;
 pub mod sqlite;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
 use crate::block::{Catalogue, Identity, Life, Span};
+use crate::config::settings;
 
 /// What a ledger call gives back, on the thread that made it.
 pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, LedgerError>>;
@@ -413,4 +415,19 @@ pub struct Expected {
     pub environment: Arc<str>,
     /// `ledger.id`, where pinned.
     pub id: Option<Uuid>,
+}
+
+/// The ledger that `settings.url` names, for the present thread; connects when first used.
+///
+/// # Errors
+/// [`LedgerError::Invalid`] with what is wrong with the URL, for people, without its secrets; SQLite and memory ledgers are
+/// [`LedgerError::Wrong`] where `expected.environment` is `production`.
+pub fn open(
+    settings: &settings::Ledger,
+    expected: Expected,
+    instance: &str,
+    log: &slog::Logger,
+) -> Result<Rc<dyn Admin>, LedgerError> {
+    let _ = (settings, expected, instance, log);
+    Err(LedgerError::Invalid("not built yet".to_owned()))
 }

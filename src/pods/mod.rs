@@ -8,12 +8,14 @@ pub mod memory;
 pub mod redis;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
 use crate::block::{Catalogue, Identity, Span, Stamp};
+use crate::config::settings;
 
 /// What a pod call gives back, on the thread that made it.
 pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, PodError>>;
@@ -50,6 +52,31 @@ pub trait Pod {
     /// Deletes lists of earlier lives of the pod and of earlier generations, own ledger and cluster only, a bounded
     /// number a call. Gives how many lists it deleted. `keep` holds the present generations.
     fn sweep<'a>(&'a self, scope: &'a Scope, keep: &'a [(Arc<str>, i64)]) -> Answer<'a, u64>;
+}
+
+/// A server that may be used as a pod. Plain data that any thread may hold.
+#[derive(Clone)]
+pub enum Target {
+    /// A Redis server.
+    Redis(redis::Server),
+    /// One of this process.
+    Memory(memory::Server),
+}
+
+impl Target {
+    /// `host:port`, or `memory:NUMBER`.
+    pub fn address(&self) -> &Arc<str> {
+        match self {
+            Target::Redis(server) => server.address(),
+            Target::Memory(server) => server.address(),
+        }
+    }
+
+    /// A pod for the present thread; connects when first used.
+    pub fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
+        let _ = (settings, log);
+        todo!()
+    }
 }
 
 /// Whose lists: entries of another ledger or cluster are never touched (S5).

@@ -1,0 +1,70 @@
+//! What a process counts of one sequence: atomics only, sharded by worker, read when somebody asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use super::{Tally, Tier};
+
+/// Everything one process counts of one sequence. Shared by all its threads.
+#[derive(Debug)]
+pub struct Counters {
+    /// IDs discarded, by cause. Every [`Range`](super::Range) of the sequence points here.
+    pub tally: Arc<Tally>,
+    shards: Box<[Shard]>,
+    /// IDs in the process's reserve: lets a worker see 'empty' without crossing threads.
+    pub reserve_ids: AtomicI64,
+    /// Ranges that overlapped what this process served before (S6).
+    pub duplicate_ranges: AtomicU64,
+    /// The high water, as known here; 0 if it isn't.
+    pub high_water: AtomicI64,
+    /// Whether tier 3 of the sequence is stopped.
+    pub halted: AtomicBool,
+}
+
+/// One worker's share, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    allocations: [AtomicU64; Tier::ALL.len()],
+    ids: [AtomicU64; Tier::ALL.len()],
+}
+
+impl Counters {
+    /// All zero, for `workers` workers (1 or more).
+    pub fn new(workers: usize) -> Counters {
+        Counters {
+            tally: Arc::default(),
+            shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
+            reserve_ids: AtomicI64::new(0),
+            duplicate_ranges: AtomicU64::new(0),
+            high_water: AtomicI64::new(0),
+            halted: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts one answer of `ids` IDs by `worker`.
+    pub fn allocated(&self, worker: usize, tier: Tier, ids: u64) {
+        let shard = &self.shards[worker % self.shards.len()];
+        shard.allocations[tier as usize].fetch_add(1, Ordering::Relaxed);
+        shard.ids[tier as usize].fetch_add(ids, Ordering::Relaxed);
+    }
+
+    /// Answers so far from `tier`.
+    pub fn allocations(&self, tier: Tier) -> u64 {
+        self.sum(|shard| &shard.allocations[tier as usize])
+    }
+
+    /// IDs handed out so far from `tier`.
+    pub fn allocated_ids(&self, tier: Tier) -> u64 {
+        self.sum(|shard| &shard.ids[tier as usize])
+    }
+
+    /// IDs handed out so far.
+    pub fn allocated_ids_in_all(&self) -> u64 {
+        Tier::ALL.iter().map(|tier| self.allocated_ids(*tier)).sum()
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| of(shard).load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    }
+}

@@ -1,0 +1,1 @@
+//! Logging. Loggers are arguments; there is no global one.
