@@ -1,0 +1,7 @@
+//! The suite against real servers: PostgreSQL, Redis, and the binary itself. Run by `tests/run`; plain `cargo test` leaves it out.
+
+mod support;
+
+mod ledger;
+mod pods;
+mod service;

@@ -1,0 +1,4 @@
+//! Servers, processes, proxies and checkers that tests are written with.
+
+pub mod postgres;
+pub mod redis;
