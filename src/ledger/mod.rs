@@ -408,6 +408,28 @@ pub enum LedgerError {
     Invalid(String),
 }
 
+impl LedgerError {
+    /// The value of the label `outcome`.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            LedgerError::Unreachable(_) => "unreachable",
+            LedgerError::Conflict(_) => "conflict",
+            LedgerError::InDoubt(_) => "in_doubt",
+            LedgerError::Unknown(_) => "unknown",
+            LedgerError::Exhausted { .. } => "exhausted",
+            LedgerError::Halted(_) => "halted",
+            LedgerError::Retired => "retired",
+            LedgerError::Closed(_) => "closed",
+            LedgerError::RateCapped { .. } => "rate_capped",
+            LedgerError::Stale(_) => "stale",
+            LedgerError::WentBack { .. } => "went_back",
+            LedgerError::Wrong(_) => "wrong",
+            LedgerError::Schema(_) => "schema",
+            LedgerError::Invalid(_) => "invalid",
+        }
+    }
+}
+
 /// What a process demands of the ledger it is pointed at (S5).
 #[derive(Debug, Clone)]
 pub struct Expected {

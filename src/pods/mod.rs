@@ -181,6 +181,9 @@ pub enum PodError {
     /// carried is still held.
     #[error("{0}")]
     Failed(String),
+    /// Certainly not carried out: the pod has no memory left for more. What it holds can still be popped.
+    #[error("out of memory: {0}")]
+    Full(String),
     /// Sent, and no answer that proves itself: whatever it carried is discarded (S2).
     #[error("{0}")]
     InDoubt(String),
