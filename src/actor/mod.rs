@@ -9,6 +9,8 @@ pub mod buffer;
 pub mod database;
 mod guard;
 pub mod handle;
+pub mod hydration;
+pub mod hydrator;
 pub mod known;
 pub mod pod_set;
 pub mod process;

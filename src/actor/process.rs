@@ -8,6 +8,7 @@ use slog::{Logger, crit, error};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::hydration::Supply;
 use super::known::Known;
 use crate::block::exercise::Exercise;
 use crate::block::restarts::{Restarts, Verdict};
@@ -34,6 +35,7 @@ pub struct Process {
     pub ledger: Mutex<LedgerView>,
     /// Why the process must end, once it must.
     pub fatal: watch::Sender<Option<Fatal>>,
+    supply: Mutex<Supply>,
     parts: Mutex<Vec<Arc<Part>>>,
 }
 
@@ -81,6 +83,7 @@ impl Process {
             started: Instant::now(),
             ledger: Mutex::default(),
             fatal: watch::Sender::new(None),
+            supply: Mutex::default(),
             parts: Mutex::default(),
             settings,
             metrics,
@@ -149,6 +152,11 @@ impl Process {
     pub fn set_ledger(&self, state: &'static str, last_error: Option<String>) {
         self.metrics.set_ledger_up(state == "up");
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = LedgerView { state, last_error };
+    }
+
+    /// Reads or changes what the hydrator shows.
+    pub fn supply<T>(&self, with: impl FnOnce(&mut Supply) -> T) -> T {
+        with(&mut self.supply.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How tier 3 is doing.
