@@ -26,6 +26,37 @@ mod memory {
     conformance::behaviours!(run);
 }
 
+mod sqlite {
+    use std::rc::Rc;
+
+    use blockhouse::ledger::sqlite::Sqlite;
+    use blockhouse::ledger::{Admin, Expected};
+    use tempfile::TempDir;
+
+    use super::conformance::{self, Bed, ENVIRONMENT};
+
+    /// A folder with one ledger file; each handle has its own connection, as in another process.
+    struct Folder(TempDir);
+
+    impl Bed for Folder {
+        fn handle(&self, expected: Expected) -> Rc<dyn Admin> {
+            let path = self.0.path().join("ledger.sqlite");
+            let log = slog::Logger::root(slog::Discard, slog::o!());
+            Rc::new(Sqlite::new(path.to_str().unwrap(), expected, log).unwrap())
+        }
+    }
+
+    fn run(behaviour: impl AsyncFnOnce(&dyn Bed)) {
+        super::block_on(async {
+            let folder = Folder(tempfile::tempdir().unwrap());
+            folder.handle(Expected { environment: ENVIRONMENT.into(), id: None }).migrate().await.unwrap();
+            behaviour(&folder).await;
+        });
+    }
+
+    conformance::behaviours!(run);
+}
+
 fn block_on(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future);
 }
