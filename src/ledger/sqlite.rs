@@ -6,7 +6,10 @@
 mod failure;
 mod store;
 mod tables;
+#[cfg(test)]
+mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +58,8 @@ impl Sqlite {
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                job(&mut store);
+                // A panic rolls its transaction back and leaves its call in doubt; the next finds the store as it was.
+                _ = catch_unwind(AssertUnwindSafe(|| job(&mut store)));
             }
         };
         let thread = std::thread::Builder::new().name("ledger-sqlite".to_owned());
@@ -77,9 +81,9 @@ impl Sqlite {
                     _ = reply.send(work(store));
                 }
             });
-            let ended = || "the ledger file's thread has ended".to_owned();
-            self.jobs.send(job).await.map_err(|_| LedgerError::Unreachable(ended()))?;
-            answer.await.unwrap_or_else(|_| Err(LedgerError::InDoubt(ended())))
+            let gave_up = || "the ledger file's thread gave up".to_owned();
+            self.jobs.send(job).await.map_err(|_| LedgerError::Unreachable(gave_up()))?;
+            answer.await.unwrap_or_else(|_| Err(LedgerError::InDoubt(gave_up())))
         })
     }
 }

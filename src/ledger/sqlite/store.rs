@@ -113,12 +113,12 @@ impl Store {
     /// A connection to what `path` names now: a file that was moved away or replaced under us is another ledger (S3), and
     /// never used again.
     fn connection(&mut self, create: bool) -> Outcome<&mut Connection> {
+        if self.open.as_ref().is_some_and(|open| open.file != self.file()) {
+            slog::warn!(self.log, "the ledger file was replaced and is opened again"; "path" => self.name());
+            self.open = None;
+        }
         let open = match self.open.take() {
-            Some(open) if open.file == self.file() => open,
-            Some(_) => {
-                slog::warn!(self.log, "the ledger file was replaced and is opened again"; "path" => self.name());
-                self.connect(create)?
-            }
+            Some(open) => open,
             None => self.connect(create)?,
         };
         Ok(&mut self.open.insert(open).connection)
