@@ -1,5 +1,7 @@
 //! The ledgers that need no server do what every ledger does.
 
+#![allow(clippy::unwrap_used)]
+
 mod conformance;
 
 mod memory {

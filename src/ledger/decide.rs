@@ -1,6 +1,7 @@
-//! What the embedded engines decide alike, without storing anything: whether a process may use a ledger, what a grant
-//! request gets, what a change does to a sequence. PostgreSQL decides the same inside its statements; `tests/conformance`
-//! holds all of them to it.
+//! What the embedded engines decide alike, without storing anything: whether a process may use a ledger, what a
+//! grant request gets, what a change does to a sequence.
+//!
+//! PostgreSQL decides the same inside its statements; `tests/conformance` holds all of them to it.
 
 use super::{
     Expected, Facts, Grant, GrantRecord, GrantRequest, LedgerError, NewSequence, SequenceChange, SequenceRow,
@@ -50,9 +51,10 @@ impl LedgerRow {
     }
 }
 
-/// What `request` gets of the sequence whose row is `row`: the grant to commit, or the refusal. `recorded` is the last ID of
-/// the sequence's newest recorded grant, 0 without any. Nothing is granted that is not above both it and what the
-/// caller knows (S3).
+/// What `request` gets of the sequence whose row is `row`: the grant to commit, or the refusal.
+///
+/// `recorded` is the last ID of the sequence's newest recorded grant, 0 without any. Nothing is granted that is not
+/// above both it and what the caller knows (S3).
 ///
 /// # Errors
 /// Every refusal that [`LedgerError`] has for a grant.
@@ -74,12 +76,13 @@ pub fn grant(
     }
     let row = row.ok_or_else(|| LedgerError::Unknown(request.sequence.to_string()))?;
     let SequenceRow { facts, granted, grants } = row;
+    if facts.retired {
+        return Err(LedgerError::Retired);
+    }
+    // Before what a ledger that went back has forgotten too.
     let known = request.known_high_water.max(recorded);
     if *granted < known {
         return Err(LedgerError::WentBack { granted: *granted, known });
-    }
-    if facts.retired {
-        return Err(LedgerError::Retired);
     }
     if let Some(why) = &facts.halted {
         return Err(LedgerError::Halted(why.to_string()));
@@ -294,7 +297,8 @@ mod tests {
         /// Whoever asks for whatever, in whatever order: no ID twice, none skipped, none beyond the end.
         #[test]
         fn grants_tile_the_sequence(
-            first in ids(), space in 1i64..5000, asks in prop::collection::vec((1i64..50, 0i64..50, 0i64..500), 1..100),
+            first in ids(), space in 1i64..5000,
+            asks in prop::collection::vec((1i64..50, 0i64..50, 0i64..500), 1..100),
         ) {
             let last = first.saturating_add(space - 1);
             let mut row = row(first, last, first - 1);
@@ -310,7 +314,8 @@ mod tests {
         /// A request that breaks its own rules still gets at least one ID, and none that isn't there.
         #[test]
         fn a_request_beyond_reason_breaks_nothing(
-            granted in 0i64..=100, least in any::<i64>(), need in any::<i64>(), want in any::<i64>(), known in any::<i64>(),
+            granted in 0i64..=100, known in any::<i64>(),
+            (least, need, want) in any::<(i64, i64, i64)>(),
         ) {
             let ask = GrantRequest { known_high_water: known, ..request(least, need, want) };
             if let Ok(grant) = grant(&ledger(), Some(&row(1, 100, granted)), 0, &ask) {

@@ -19,9 +19,11 @@ const HOUR_US: i64 = 3_600_000_000;
 
 /// A ledger in memory. A clone is another handle of the same ledger, on whatever thread.
 ///
-/// Its clock starts at 0 when it is made and follows tokio's, its id and token come from the generator that it is given: the same seed and
-/// the same calls give the same answers. A call is carried out, whole, when its future is first polled; dropped before
-/// that, nothing happens.
+/// Its clock starts at 0 when it is made and follows tokio's; its id and token come from the generator that it is
+/// given: the same seed and the same calls give the same answers.
+///
+/// # Cancel safety
+/// A call is carried out, whole, when its future is first polled; dropped before that, nothing happens.
 #[derive(Clone)]
 pub struct Memory {
     expected: Expected,

@@ -1,7 +1,8 @@
 //! A ledger in an SQLite file: for `dev` and for one host, never in production.
 //!
-//! SQLite has no identity that a restore or a copy would change: a copied file is another ledger with the same id.
-//! What is left of S3 is the known high water, the life, and that a file replaced under a process is opened anew.
+//! SQLite has no identity that a restore or a copy would change: a copied file is another ledger with the same
+//! id. What is left of S3 is the known high water, the life, and that a file replaced under a process is opened
+//! anew.
 
 mod failure;
 mod store;
@@ -34,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// SQLite blocks, so each handle has one thread and one connection; the thread ends with the handle.
 ///
 /// # Cancel safety
-/// A call whose future is dropped before the thread got to it doesn't happen. One that was begun goes on, and its answer is discarded: a
-/// grant dropped then is in doubt (S1).
+/// A call whose future is dropped before the thread got to it doesn't happen. One that was begun goes on, and its
+/// answer is discarded: a grant dropped then is in doubt (S1).
 pub struct Sqlite {
     jobs: mpsc::Sender<Job>,
 }
@@ -43,8 +44,8 @@ pub struct Sqlite {
 type Job = Box<dyn FnOnce(&mut Store) + Send>;
 
 impl Sqlite {
-    /// The ledger in the file `path`, or a fresh one in this process's memory where it is `:memory:`. The file is opened when first used;
-    /// only [`Admin::migrate`] creates it.
+    /// The ledger in the file `path`, or a fresh one in this process's memory where it is `:memory:`. The file is
+    /// opened when first used; only [`Admin::migrate`] creates it.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] for an empty path, [`LedgerError::Unreachable`] without a thread.
@@ -58,7 +59,7 @@ impl Sqlite {
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                // A panic rolls its transaction back and leaves its call in doubt; the next finds the store as it was.
+                // A panic rolls back and leaves its call in doubt; the next finds the store as it was.
                 _ = catch_unwind(AssertUnwindSafe(|| job(&mut store)));
             }
         };

@@ -70,7 +70,21 @@ CREATE TABLE demand (
   PRIMARY KEY (cluster, hour, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- S4, forward only, against hand-written SQL too.
+-- Every change of a sequence's facts raises the catalogue's version, also one made by hand.
+CREATE TRIGGER sequences_created AFTER INSERT ON sequences
+BEGIN
+  UPDATE ledger SET catalogue_version = catalogue_version + 1;
+END;
+
+CREATE TRIGGER sequences_changed AFTER UPDATE ON sequences
+WHEN (NEW.generation, NEW.last, NEW.block_size, NEW.buffer_seconds, NEW.failover_gap, NEW.halted, NEW.retired)
+  IS NOT (OLD.generation, OLD.last, OLD.block_size, OLD.buffer_seconds, OLD.failover_gap, OLD.halted, OLD.retired)
+BEGIN
+  UPDATE ledger SET catalogue_version = catalogue_version + 1;
+END;
+
+-- S4, forward only, against hand-written SQL too. REPLACE deletes without asking the triggers for DELETE, so
+-- inserting over a row is refused as well.
 CREATE TRIGGER sequences_move_forward BEFORE UPDATE ON sequences
 WHEN NEW.granted < OLD.granted OR NEW.grants < OLD.grants OR NEW.generation < OLD.generation
   OR NEW.retired < OLD.retired OR NEW.first <> OLD.first OR NEW.name <> OLD.name
@@ -83,7 +97,6 @@ BEGIN
   SELECT RAISE(ABORT, 'a sequence is never deleted (S4): retire it');
 END;
 
--- INSERT OR REPLACE deletes without asking the trigger above.
 CREATE TRIGGER sequences_are_not_replaced BEFORE INSERT ON sequences
 WHEN EXISTS (SELECT 1 FROM sequences WHERE name = NEW.name)
 BEGIN
@@ -91,7 +104,34 @@ BEGIN
 END;
 
 CREATE TRIGGER ledger_moves_forward BEFORE UPDATE ON ledger
-WHEN NEW.epoch < OLD.epoch OR NEW.catalogue_version < OLD.catalogue_version OR NEW.id <> OLD.id
+WHEN NEW.epoch < OLD.epoch OR (NEW.epoch = OLD.epoch AND NEW.token <> OLD.token)
+  OR NEW.catalogue_version < OLD.catalogue_version OR NEW.id <> OLD.id OR NEW.environment <> OLD.environment
 BEGIN
   SELECT RAISE(ABORT, 'a ledger moves forward only (S4)');
+END;
+
+CREATE TRIGGER ledger_stays BEFORE DELETE ON ledger
+BEGIN
+  SELECT RAISE(ABORT, 'a ledger is never deleted (S4)');
+END;
+
+CREATE TRIGGER ledger_is_not_replaced BEFORE INSERT ON ledger
+WHEN EXISTS (SELECT 1 FROM ledger)
+BEGIN
+  SELECT RAISE(ABORT, 'a ledger is never replaced (S4)');
+END;
+
+CREATE TRIGGER lives_do_not_change BEFORE UPDATE ON lives
+BEGIN
+  SELECT RAISE(ABORT, 'a life that led here is a fact (S3)');
+END;
+
+CREATE TRIGGER lives_stay BEFORE DELETE ON lives
+BEGIN
+  SELECT RAISE(ABORT, 'a life that led here is a fact (S3)');
+END;
+
+CREATE TRIGGER grants_do_not_change BEFORE UPDATE ON grants
+BEGIN
+  SELECT RAISE(ABORT, 'a grant that was made is a fact (S1)');
 END;

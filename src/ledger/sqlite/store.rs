@@ -16,7 +16,8 @@ const DEFINITIONS: &str = include_str!("../schema/sqlite.sql");
 /// `application_id` of [`DEFINITIONS`].
 const APPLICATION: i32 = 0x626c_6b68;
 
-/// A ledger file and the one connection to it. Every call blocks, at most for about `patience` where the file is locked.
+/// A ledger file and the one connection to it. Every call blocks, at most for about `patience` where the file is
+/// locked.
 pub struct Store {
     /// `None` is a ledger in memory, which ends with the connection.
     path: Option<PathBuf>,
@@ -110,8 +111,8 @@ impl Store {
         })
     }
 
-    /// A connection to what `path` names now: a file that was moved away or replaced under us is another ledger (S3), and
-    /// never used again.
+    /// A connection to what `path` names now: a file that was moved away or replaced under us is another ledger
+    /// (S3), and never used again.
     fn connection(&mut self, create: bool) -> Outcome<&mut Connection> {
         if self.open.as_ref().is_some_and(|open| open.file != self.file()) {
             slog::warn!(self.log, "the ledger file was replaced and is opened again"; "path" => self.name());

@@ -100,7 +100,8 @@ impl Tables<'_> {
         Ok(self.ledger.clone().facts(self.sequences()?, descends))
     }
 
-    /// See [`crate::ledger::Ledger::grant`]. Counter and record move together, from what was just read under the file's one write lock.
+    /// See [`crate::ledger::Ledger::grant`]. Counter and record move together, from what was just read under the
+    /// file's one write lock.
     pub fn grant(&self, request: &GrantRequest) -> Outcome<Grant> {
         let row = self.find(&request.sequence)?;
         let newest = "SELECT first + (count - 1) FROM grants WHERE sequence = ? ORDER BY first DESC LIMIT 1";
@@ -205,7 +206,6 @@ impl Tables<'_> {
             return Ok(Created { row, new: false });
         }
         self.insert(&row)?;
-        self.raise_version()?;
         Ok(Created { row, new: true })
     }
 
@@ -263,19 +263,15 @@ impl Tables<'_> {
         })
     }
 
-    /// Lets `edit` change a sequence's facts, and writes them if it did.
+    /// Lets `edit` change a sequence's facts. Where it does, a trigger raises the catalogue's version.
     fn alter<T>(
         &self,
         sequence: &str,
         edit: impl FnOnce(&mut SequenceFacts) -> Result<T, LedgerError>,
     ) -> Outcome<(SequenceRow, T)> {
         let mut row = self.find(sequence)?.ok_or_else(|| unknown(sequence))?;
-        let before = row.facts.clone();
         let given = edit(&mut row.facts)?;
-        if row.facts != before {
-            self.update(&row.facts)?;
-            self.raise_version()?;
-        }
+        self.update(&row.facts)?;
         Ok((row, given))
     }
 
@@ -317,10 +313,6 @@ impl Tables<'_> {
                 ":retired": facts.retired,
             },
         )
-    }
-
-    fn raise_version(&self) -> rusqlite::Result<usize> {
-        self.sql.execute("UPDATE ledger SET catalogue_version = catalogue_version + 1", ())
     }
 
     fn find(&self, sequence: &str) -> rusqlite::Result<Option<SequenceRow>> {

@@ -1,4 +1,5 @@
-//! What only a ledger in a file has: locks, full disks, damage, other people's SQL, and files that are replaced.
+//! What only a ledger in a file has: locks, full disks, damage, other people's SQL, and files that are
+//! replaced.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -254,13 +255,18 @@ fn nothing_moves_backward_not_even_by_hand() {
         "UPDATE sequences SET name = 'comments'",
         "UPDATE sequences SET granted = last + 1",
         "DELETE FROM sequences",
-        "INSERT OR REPLACE INTO sequences SELECT name, generation, first, last, block_size, buffer_seconds,
-           failover_gap, halted, retired, 0, grants FROM sequences",
         "REPLACE INTO sequences SELECT name, generation, first, last, block_size, buffer_seconds,
            failover_gap, halted, retired, 0, grants FROM sequences",
         "UPDATE ledger SET epoch = 0",
         "UPDATE ledger SET catalogue_version = 0",
         "UPDATE ledger SET id = token",
+        "UPDATE ledger SET token = id",
+        "UPDATE ledger SET environment = 'beta'",
+        "DELETE FROM ledger",
+        "REPLACE INTO ledger SELECT * FROM ledger",
+        "UPDATE lives SET token = 'another'",
+        "DELETE FROM lives",
+        "UPDATE grants SET count = 5",
     ] {
         by_hand.execute_batch(statement).expect_err(statement);
     }
@@ -272,6 +278,17 @@ fn a_counter_raised_by_hand_is_followed() {
     let file = File::new();
     file.by_hand().execute("UPDATE sequences SET granted = 500", ()).unwrap();
     assert_eq!(take(&mut file.store()).unwrap(), 501);
+}
+
+#[test]
+fn facts_changed_by_hand_are_noticed() {
+    let file = File::new();
+    let version = || file.store().read(|tables| Ok(tables.ledger.catalogue_version)).unwrap();
+    let before = version();
+    file.by_hand().execute("UPDATE sequences SET halted = 'by hand'", ()).unwrap();
+    assert_eq!(version(), before + 1);
+    file.by_hand().execute("UPDATE sequences SET granted = 500", ()).unwrap();
+    assert_eq!(version(), before + 1);
 }
 
 #[test]
