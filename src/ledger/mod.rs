@@ -3,6 +3,7 @@
 //! [`Ledger`] is what a serving process needs, [`Admin`] what an operator's command needs. Three
 //! engines implement both: [`postgres`], [`sqlite`] and [`memory`].
 
+pub mod decide;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;
