@@ -280,7 +280,7 @@ impl Allocator {
 
     fn allocation(&self, sequence: &Arc<Sequence>, taken: Taken, home: Addr<Allocator>) -> Allocation {
         let home = Home { address: home, sequence: Arc::clone(sequence), worker: self.worker };
-        Allocation::new(taken.ranges, taken.tier, home)
+        Allocation::at_home(taken.ranges, taken.tier, home)
     }
 
     /// Serves who can be served, and asks the next tier for what is missing.

@@ -236,7 +236,7 @@ impl Buffer {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.process.now();
-        self.part.pulse_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.part.beat(now);
         let known = Arc::clone(&self.process.known.load());
         for sequence in known.sequences() {
             let reserve = self.reserve(sequence);
@@ -331,6 +331,7 @@ impl Reserve {
         let since = i64::try_from(used.saturating_sub(self.used)).unwrap_or(i64::MAX);
         self.meter.add(since, now);
         self.used = used;
+        self.sequence.counters.set_ids_per_second(self.meter.per_second(now));
     }
 
     fn rate(&mut self, now: Duration) -> f64 {

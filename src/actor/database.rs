@@ -393,7 +393,14 @@ impl Slot {
             }
             Work::Refresh { max_age, reply } => {
                 let recent = self.state.borrow().read_at.is_some_and(|at| at.elapsed() < max_age);
-                let read = if recent { Ok(()) } else { self.read_facts().await };
+                let resting = !self.wait().is_zero();
+                let read = if recent {
+                    Ok(())
+                } else if resting {
+                    Err(self.last_error())
+                } else {
+                    self.read_facts().await
+                };
                 let _ = reply.send(read.map_err(|error| refusal(&error, None, self.wait())));
             }
             Work::Other { what, call } => {
@@ -416,6 +423,10 @@ impl Slot {
         ))
     }
 
+    fn last_error(&self) -> LedgerError {
+        LedgerError::Unreachable(self.process.ledger().last_error.unwrap_or_default())
+    }
+
     fn wait(&self) -> Duration {
         self.state.borrow().backoff.wait(self.process.now()).unwrap_or_default()
     }
@@ -423,8 +434,7 @@ impl Slot {
     async fn grant(&self, ask: &Ask) -> Result<Range, Refusal> {
         let wait = self.wait();
         if !wait.is_zero() {
-            let last = self.process.ledger().last_error.unwrap_or_default();
-            return Err(refusal(&LedgerError::Unreachable(last), Some(ask), wait));
+            return Err(refusal(&self.last_error(), Some(ask), wait));
         }
         let mut tries = 0;
         let error = loop {

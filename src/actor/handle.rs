@@ -12,7 +12,8 @@ use crate::block::{Range, Span, Tier};
 pub struct Allocation {
     ranges: Vec<Range>,
     tier: Tier,
-    home: Home,
+    /// `None`: nowhere, so that they are discarded.
+    home: Option<Home>,
 }
 
 /// Where unissued IDs go back to.
@@ -32,16 +33,23 @@ pub struct Issued {
 }
 
 impl Allocation {
-    pub(super) fn new(ranges: Vec<Range>, tier: Tier, home: Home) -> Allocation {
-        Allocation { ranges, tier, home }
+    /// Takes charge of what an answer is made of: ascending, neither overlapping nor touching.
+    pub fn new(ranges: Vec<Range>, tier: Tier) -> Allocation {
+        Allocation { ranges, tier, home: None }
+    }
+
+    pub(super) fn at_home(ranges: Vec<Range>, tier: Tier, home: Home) -> Allocation {
+        Allocation { ranges, tier, home: Some(home) }
     }
 
     /// The point of no return (S2): call it when the answer is handed to the transport.
     #[must_use]
     pub fn issue(mut self) -> Issued {
         let spans: Vec<Span> = std::mem::take(&mut self.ranges).into_iter().map(Range::issue).collect();
-        let ids: i64 = spans.iter().map(|span| span.count()).sum();
-        self.home.sequence.counters.allocated(self.home.worker, self.tier, ids.unsigned_abs());
+        if let Some(home) = &self.home {
+            let ids: i64 = spans.iter().map(|span| span.count()).sum();
+            home.sequence.counters.allocated(home.worker, self.tier, ids.unsigned_abs());
+        }
         Issued { spans, tier: self.tier }
     }
 
@@ -54,9 +62,9 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         let ranges = std::mem::take(&mut self.ranges);
-        if !ranges.is_empty() {
+        if let Some(home) = self.home.take().filter(|_| !ranges.is_empty()) {
             // An allocator that has ended drops the message, and with it the ranges, which counts them.
-            self.home.address.do_send(TakeBack { sequence: Arc::clone(&self.home.sequence), ranges });
+            home.address.do_send(TakeBack { sequence: home.sequence, ranges });
         }
     }
 }

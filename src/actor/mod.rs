@@ -15,7 +15,10 @@ pub mod known;
 pub mod pod_set;
 pub mod process;
 pub mod router;
+mod status;
+pub mod supervisor;
 
 pub use allocator::AllocatorHandle;
 pub use handle::{Allocation, Issued};
 pub use process::Process;
+pub use supervisor::ControlHandle;

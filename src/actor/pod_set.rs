@@ -350,6 +350,11 @@ impl PodSet {
         if self.speaks {
             self.process.metrics.set_pod_up(&member.address, state.health.usable());
         }
+        drop(state);
+        if self.speaks {
+            self.process.pods_up.store(self.usable_count(), std::sync::atomic::Ordering::Relaxed);
+        }
+        let state = member.state.borrow();
         if changed && self.speaks {
             let name = state.health.name();
             match &state.last_error {

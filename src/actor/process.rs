@@ -1,9 +1,10 @@
 //! What all actors of one process share. Plain data and atomics: no actor, no address.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use slog::{Logger, crit, error};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::block::exercise::Exercise;
 use crate::block::restarts::{Restarts, Verdict};
 use crate::config::Settings;
 use crate::observe::Metrics;
+use crate::role::Roles;
 
 /// One process, as its actors see it.
 pub struct Process {
@@ -27,6 +29,10 @@ pub struct Process {
     pub known: Known,
     /// Share and cap of exercises.
     pub exercise: Exercise,
+    /// What it does.
+    pub roles: Roles,
+    /// Pods that can be used at present, as the control thread sees them.
+    pub pods_up: AtomicUsize,
     /// Worker threads, 1 or more.
     pub workers: usize,
     /// When it began.
@@ -75,10 +81,12 @@ pub struct Part {
 
 impl Process {
     /// One that has just begun.
-    pub fn new(settings: Arc<Settings>, workers: usize, metrics: Metrics, log: Logger) -> Process {
+    pub fn new(settings: Arc<Settings>, roles: Roles, workers: usize, metrics: Metrics, log: Logger) -> Process {
         Process {
             known: Known::new(&settings, metrics.clone(), log.clone()),
             exercise: Exercise::new(settings.exercise.ratio, settings.exercise.max_per_minute),
+            roles,
+            pods_up: AtomicUsize::new(0),
             workers: workers.max(1),
             started: Instant::now(),
             ledger: Mutex::default(),
@@ -139,6 +147,27 @@ impl Process {
         }
     }
 
+    /// Whether some tier can answer now.
+    ///
+    /// # Errors
+    /// Why not, in one line for people.
+    pub fn ready(&self) -> Result<(), String> {
+        let known = self.known.load();
+        if known.identity.is_none() {
+            return Err("starting: neither a pod nor the ledger has said yet which ledger this is".to_owned());
+        }
+        let reserve = || known.sequences().any(|sequence| sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0);
+        if self.pods_up.load(Ordering::Relaxed) > 0 || self.ledger().state == "up" || reserve() {
+            return Ok(());
+        }
+        Err("no tier can answer: all pods and the ledger are away, and the reserve is empty".to_owned())
+    }
+
+    /// Where the ledger is, without secrets; empty where none is configured.
+    pub fn ledger_url(&self, redact: impl Fn(&str) -> String) -> String {
+        self.settings.ledger.url.as_ref().map_or_else(String::new, |url| redact(url.expose_secret()))
+    }
+
     /// Says that the process must end; the first reason stays.
     pub fn end(&self, fatal: Fatal) {
         self.fatal.send_if_modified(|now| {
@@ -169,6 +198,11 @@ impl Part {
     /// A message was sent.
     pub fn sent(&self) {
         self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its thread runs.
+    pub fn beat(&self, now: Duration) {
+        self.pulse_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A message is being handled.

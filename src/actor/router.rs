@@ -26,6 +26,7 @@ pub struct RouterHandle {
 struct Router {
     pods: Rc<PodSet>,
     part: Arc<Part>,
+    process: Arc<Process>,
     /// Those who wait for the heartbeat under way.
     asked: Vec<oneshot::Sender<()>>,
     beating: bool,
@@ -105,6 +106,7 @@ impl RouterHandle {
 
 impl Router {
     fn beat(&mut self, ctx: &mut Context<Self>) {
+        self.part.beat(self.process.now());
         if self.beating {
             return;
         }
