@@ -5,9 +5,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The two greatest units: `3d 4h`, `5m`, `250ms`.
+/// The two greatest units, to the nearest millisecond: `3d 4h`, `5m`, `250ms`.
 pub fn duration(span: Duration) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let span = span.saturating_add(Duration::from_micros(500));
     let seconds = span.as_secs();
     let Some(greatest) = UNITS.iter().position(|(_, size)| seconds >= *size) else {
         return format!("{}ms", span.as_millis());
@@ -65,6 +66,7 @@ mod tests {
         for (seconds, shown) in [
             (0.25, "250ms"),
             (1.9, "1s"),
+            (4.999_9, "5s"),
             (60.0, "1m"),
             (90.0, "1m 30s"),
             (3_600.0, "1h"),

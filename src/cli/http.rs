@@ -142,7 +142,12 @@ async fn exchange(
         drop(sender);
         Ok(Answer { status: head.status, body })
     };
-    futures_util::future::join(connection, answer).await.1
+    match futures_util::future::join(connection, answer).await {
+        (_, Ok(answer)) => Ok(answer),
+        // The connection knows why; the request only that it was cancelled.
+        (Err(error), Err(_)) => Err(error.into()),
+        (Ok(()), Err(error)) => Err(error),
+    }
 }
 
 /// A connection that failed: half a sentence for people.
