@@ -161,11 +161,14 @@ impl From<io::Error> for Broken {
 
 impl From<hyper::Error> for Broken {
     fn from(error: hyper::Error) -> Broken {
-        if error.is_parse() {
-            return Broken("what listens there doesn't speak HTTP".to_owned());
+        let source = std::error::Error::source(&error);
+        if let Some(system) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+            return Broken(reason(system));
         }
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Broken(one_line(&format!("the connection ended early ({error}{cause})")))
+        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+            return Broken("the connection ended before the answer".to_owned());
+        }
+        Broken(one_line(&format!("what listens there doesn't speak HTTP ({error})")))
     }
 }
 
