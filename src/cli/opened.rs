@@ -1,0 +1,174 @@
+//! The ledger that a command acts on.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::configured::{Configured, settings};
+use super::failure::{Exit, Failure, Outcome};
+use super::format::{one_line, without_secrets};
+use super::global::{ConfigArgs, Global};
+use super::ui::Ui;
+use crate::config::Settings;
+use crate::ledger::{Admin, Answer, Expected, LedgerError, SequenceRow};
+
+/// A migration may have to wait for locks, and to rewrite a table.
+const MIGRATION: Duration = Duration::from_secs(300);
+
+/// An opened ledger; it connects when first used.
+pub struct Opened {
+    /// The ledger.
+    pub ledger: Rc<dyn Admin>,
+    /// How the command was configured.
+    pub settings: Settings,
+    /// For what is reached on the way.
+    pub log: slog::Logger,
+    /// Without secrets.
+    url: String,
+}
+
+impl Opened {
+    /// Opens the configured ledger, and says on stderr which one that is and where that came from.
+    ///
+    /// # Errors
+    /// No ledger is configured, or wrongly.
+    pub async fn new(config: &ConfigArgs, global: &Global, ui: &Ui) -> Outcome<Opened> {
+        let Configured { settings, url, origin } = settings(config, global).await?;
+        let url = without_secrets(&url);
+        ui.note(format_args!("ledger {url} ({origin})"));
+        let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
+        let log = global.logger();
+        let ledger =
+            crate::ledger::open(&settings.ledger, expected, &settings.instance, &log).map_err(|error| {
+                let line = format!("ledger.url can't be used: {error} ({origin})");
+                Failure::new(Exit::Config, line)
+            })?;
+        Ok(Opened { ledger, settings, log, url })
+    }
+
+    /// Waits for something that changes nothing.
+    ///
+    /// # Errors
+    /// See [`failure`].
+    pub async fn read<T>(&self, answer: Answer<'_, T>) -> Outcome<T> {
+        let late = |bound| LedgerError::Unreachable(format!("no answer within {bound}"));
+        self.bounded(self.timeout(), answer, late).await
+    }
+
+    /// Waits for a change. One without an answer may have happened.
+    ///
+    /// # Errors
+    /// See [`failure`].
+    pub async fn change<T>(&self, answer: Answer<'_, T>) -> Outcome<T> {
+        let late = |bound| LedgerError::InDoubt(format!("none within {bound}"));
+        self.bounded(self.timeout(), answer, late).await
+    }
+
+    /// Waits for a migration.
+    ///
+    /// # Errors
+    /// See [`failure`].
+    pub async fn migration<T>(&self, answer: Answer<'_, T>) -> Outcome<T> {
+        let late = |bound| LedgerError::InDoubt(format!("none within {bound}"));
+        self.bounded(MIGRATION, answer, late).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        bound: Duration,
+        answer: Answer<'_, T>,
+        late: impl FnOnce(String) -> LedgerError,
+    ) -> Outcome<T> {
+        let answer = match tokio::time::timeout(bound, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late(super::format::duration(bound))),
+        };
+        answer.map_err(|error| failure(&error, &self.url))
+    }
+
+    /// To connect, and to be answered.
+    fn timeout(&self) -> Duration {
+        self.settings.ledger.connect_timeout + self.settings.ledger.timeout
+    }
+
+    /// Every sequence, by name.
+    ///
+    /// # Errors
+    /// See [`failure`].
+    pub async fn rows(&self) -> Outcome<Vec<SequenceRow>> {
+        let mut rows = self.read(self.ledger.history()).await?.sequences;
+        rows.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
+        Ok(rows)
+    }
+
+    /// One sequence.
+    ///
+    /// # Errors
+    /// There is none of that name, and see [`failure`].
+    pub async fn row(&self, name: &str) -> Outcome<SequenceRow> {
+        let row = self.rows().await?.into_iter().find(|row| &*row.facts.name == name);
+        row.ok_or_else(|| failure(&LedgerError::Unknown(name.to_owned()), &self.url))
+    }
+}
+
+/// The exit code and the last line of each error of a ledger: what, where, what to do.
+pub fn failure(error: &LedgerError, url: &str) -> Failure {
+    let said = one_line(&error.to_string());
+    let (exit, what_to_do) = match error {
+        LedgerError::Unreachable(_) => {
+            (Exit::Unreachable, "check that it runs, and ledger.url ('blockhouse config print')")
+        }
+        LedgerError::Conflict(_) | LedgerError::RateCapped { .. } | LedgerError::Stale(_) => {
+            (Exit::Refused, "try again")
+        }
+        LedgerError::InDoubt(_) => {
+            (Exit::Refused, "it may have been done: see 'blockhouse sequence list', then repeat the command")
+        }
+        LedgerError::Closed(_) => (Exit::Refused, "see 'blockhouse ledger show'"),
+        LedgerError::Unknown(_) => {
+            (Exit::Failed, "see 'blockhouse sequence list', or create it with 'blockhouse sequence create'")
+        }
+        LedgerError::Halted(_) => (Exit::Failed, "resolve the cause, then 'blockhouse sequence resume'"),
+        LedgerError::Exhausted { .. } => (Exit::Failed, "raise the maximum with 'blockhouse sequence set'"),
+        LedgerError::Retired => (Exit::Failed, "use another sequence: a name is never reused"),
+        LedgerError::WentBack { .. } => (Exit::Failed, "don't use it before that is explained"),
+        LedgerError::Invalid(_) => (Exit::Failed, "nothing was changed"),
+        LedgerError::Wrong(_) => {
+            (Exit::Config, "check ledger.url, ledger.id and environment ('blockhouse config print')")
+        }
+        LedgerError::Schema(_) => {
+            (Exit::Config, "run 'blockhouse ledger migrate' of the newest release in use")
+        }
+    };
+    Failure::new(exit, format!("{said} [{url}]; {what_to_do}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_schema_names_the_command_that_makes_it() {
+        let failure = failure(&LedgerError::Schema("there is no schema".into()), "sqlite:a");
+        assert_eq!(failure.exit, Exit::Config);
+        assert!(failure.line.starts_with("there is no schema [sqlite:a]; "), "{failure}");
+        assert!(failure.line.contains("'blockhouse ledger migrate'"), "{failure}");
+    }
+
+    #[test]
+    fn the_exit_code_says_whether_to_try_again() {
+        let why = || "why".to_owned();
+        for (error, exit) in [
+            (LedgerError::Unreachable(why()), Exit::Unreachable),
+            (LedgerError::Conflict(why()), Exit::Refused),
+            (LedgerError::InDoubt(why()), Exit::Refused),
+            (LedgerError::Closed(why()), Exit::Refused),
+            (LedgerError::Unknown(why()), Exit::Failed),
+            (LedgerError::Retired, Exit::Failed),
+            (LedgerError::Invalid(why()), Exit::Failed),
+            (LedgerError::Wrong(why()), Exit::Config),
+        ] {
+            assert_eq!(failure(&error, "memory:").exit, exit, "{error}");
+        }
+    }
+}

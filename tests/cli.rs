@@ -1,0 +1,282 @@
+//! The command line as scripts and people meet it. Needs no servers.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary, with nothing in its environment that a developer may have set.
+fn blockhouse(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blockhouse"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Ended {
+    Ended::from(blockhouse(arguments).output().unwrap())
+}
+
+/// How it ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Ended {
+        Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    /// Its exit code, that nothing stands on stdout, and that the last line on stderr holds `said`.
+    #[track_caller]
+    fn failed(&self, code: i32, said: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: ") && last.contains(said), "{self:?}");
+    }
+
+    /// That it is clap's usage error.
+    #[track_caller]
+    fn misused(&self, said: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{self:?}");
+        assert!(self.stderr.starts_with("error: ") && self.stderr.contains(said), "{self:?}");
+    }
+
+    #[track_caller]
+    fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+}
+
+/// Addresses that nobody listens at: tcpmux has been out of use for decades, and a port of our own could be given to
+/// another test.
+const CLOSED: &str = "127.0.0.1:1";
+const CLOSED_TOO: &str = "127.0.0.2:1";
+
+/// An address that takes connections and never answers, for as long as the listener lives.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[test]
+fn help_begins_with_examples() {
+    for arguments in [
+        &["-h"][..],
+        &["--help"],
+        &["dev", "-h"],
+        &["serve", "-h"],
+        &["take", "-h"],
+        &["sequence", "-h"],
+        &["sequence", "create", "--help"],
+        &["ledger", "migrate", "-h"],
+        &["lookup", "-h"],
+        &["status", "-h"],
+    ] {
+        let help = run(arguments).succeeded();
+        assert!(help.starts_with("Examples:\n  "), "{arguments:?}: {help}");
+        assert!(help.contains("\nUsage: blockhouse"), "{arguments:?}: {help}");
+    }
+}
+
+#[test]
+fn the_version_names_the_revision() {
+    let version = run(&["--version"]).succeeded();
+    let rest = version.strip_prefix(concat!("blockhouse ", env!("CARGO_PKG_VERSION"), " ("));
+    assert!(rest.is_some_and(|revision| revision.len() > 2 && revision.ends_with(")\n")), "{version}");
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    for (arguments, said) in [
+        (&["tkae"][..], "take"),
+        (&["take", "--cuont", "3"], "--count"),
+        (&["take", "-n", "-1"], "-1"),
+        (&["take", "-n", "4294967296"], "4294967296"),
+        (&["take", "-s", "https://a"], "https"),
+        (&["take", "--timeout", "5"], "250ms"),
+        (&["take", "--ids", "--json"], "--json"),
+        (&["status", "--admin", "a:b"], "HOST:PORT"),
+        (&["serve", "--role", "leader"], "'leader'"),
+        (&["serve", "--role", "allocator,chaos"], "later release"),
+        (&["dev", "--sequence", "Tasks"], "[a-z]"),
+        (&["dev", "--data", "a", "--postgres", "b"], "--postgres"),
+        (&["sequence", "create", "tasks", "--max", "int16"], "js-safe"),
+        (&["sequence", "create", "tasks", "--block-size", "0"], "0"),
+        (&["sequence", "set", "tasks"], "--max"),
+        (&["sequence", "set", "tasks", "--buffer", "90ms"], "whole seconds"),
+        (&["sequence", "show"], "NAME"),
+        (&["lookup", "tasks", "many"], "many"),
+        (&["completions", "csh"], "bash"),
+    ] {
+        let ended = run(arguments);
+        assert!(ended.stderr.lines().count() > 1, "{ended:?}");
+        ended.misused(said);
+    }
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_as_a_usage_error() {
+    let ended = run(&[]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(ended.stderr.starts_with("Examples:\n"), "{ended:?}");
+}
+
+#[test]
+fn a_maximum_below_the_first_id_is_a_usage_error() {
+    run(&["sequence", "create", "tasks", "--start", "9", "--max", "8"]).failed(2, "below the first ID");
+}
+
+#[test]
+fn taking_from_a_closed_port_says_where_and_what_to_do() {
+    let ended = run(&["take", "tasks", "-s", CLOSED, "-s", CLOSED_TOO]);
+    ended.failed(69, "connection refused");
+    assert!(ended.stderr.contains("--server") && ended.stderr.contains(CLOSED_TOO), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+}
+
+#[test]
+fn the_server_can_be_named_by_the_environment() {
+    let ended = Ended::from(blockhouse(&["take"]).env("BLOCKHOUSE_SERVER", CLOSED).output().unwrap());
+    ended.failed(69, CLOSED);
+}
+
+#[test]
+fn a_silent_server_costs_no_more_than_the_timeout() {
+    let (_listener, address) = silent();
+    let started = Instant::now();
+    run(&["take", "-s", &address, "--timeout", "200ms"]).failed(69, "no answer within 200ms");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_peer_that_does_not_speak_http_is_named_as_such() {
+    let (listener, address) = silent();
+    let peer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        // Closing with the request unread would reset the connection before the greeting is read.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    run(&["take", "-s", &address]).failed(69, "doesn't speak HTTP");
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_socket_that_is_not_there_is_unreachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/none.sock", folder.path().display());
+    run(&["take", "-s", &address]).failed(69, "no such file");
+}
+
+#[test]
+fn a_name_that_can_not_be_one_is_refused_without_asking() {
+    run(&["take", "../tasks", "-s", CLOSED]).failed(1, "SEQUENCE_NAME_INVALID");
+}
+
+#[test]
+fn the_status_of_a_process_that_is_away_is_a_row() {
+    let ended = run(&["status", "--admin", CLOSED]);
+    assert_eq!(ended.code, Some(69));
+    assert!(ended.stdout.lines().any(|row| row.contains(CLOSED) && row.contains("unreachable")), "{ended:?}");
+    let json = run(&["status", "--json", "--admin", CLOSED, "--admin", CLOSED_TOO]);
+    let listed: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{json:?}");
+    assert_eq!(listed[0]["state"], "unreachable");
+}
+
+#[test]
+fn a_probe_of_a_process_that_is_away_says_so() {
+    run(&["health", "--admin", CLOSED]).failed(69, "connection refused");
+    run(&["health", "--live", "--admin", CLOSED]).failed(69, "--admin");
+}
+
+#[test]
+fn a_change_needs_yes_where_there_is_no_terminal() {
+    run(&["drain", "--admin", CLOSED]).failed(2, "--yes");
+    run(&["drain", "--admin", CLOSED, "--yes"]).failed(69, "connection refused");
+    let dry = run(&["drain", "--admin", CLOSED, "--dry-run"]);
+    assert!(dry.stderr.contains("nothing was changed"), "{dry:?}");
+    dry.succeeded();
+}
+
+#[test]
+fn quiet_leaves_only_the_reason_of_a_failure() {
+    let dry = run(&["-q", "drain", "--admin", CLOSED, "--dry-run"]);
+    assert_eq!(dry.stderr, "");
+    run(&["take", "-q", "-s", CLOSED]).failed(69, "connection refused");
+}
+
+#[test]
+fn a_token_that_can_not_be_read_is_a_configuration_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let ask = || {
+        let mut command = blockhouse(&["status", "--admin", CLOSED]);
+        Ended::from(command.env("BLOCKHOUSE_ADMIN_TOKEN_FILE", &path).output().unwrap())
+    };
+    ask().failed(78, "no such file");
+    std::fs::write(&path, "two words\n").unwrap();
+    ask().failed(78, "one word");
+    std::fs::write(&path, "secret\n").unwrap();
+    assert_eq!(ask().code, Some(69));
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell]).succeeded();
+        assert!(script.contains("blockhouse") && script.contains("block-size"), "{shell}");
+    }
+}
+
+#[test]
+fn manual_pages_are_made_for_every_command() {
+    let page = run(&["man"]).succeeded();
+    assert!(page.contains(".TH blockhouse 1") && page.contains(".SH EXAMPLES"), "{page}");
+    let page = run(&["man", "sequence", "create"]).succeeded();
+    assert!(
+        page.contains(".TH blockhouse\\-sequence\\-create 1")
+            || page.contains("blockhouse-sequence-create 1"),
+        "{page}"
+    );
+    assert!(page.contains("js\\-safe"), "{page}");
+    run(&["man", "tkae"]).failed(2, "'tkae'");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    for arguments in [&["completions", "bash"][..], &["man"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = Ended::from(blockhouse(arguments).stdout(writer).output().unwrap());
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_listening_on_stderr_changes_no_exit_code() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = Ended::from(blockhouse(&["take", "-s", CLOSED]).stderr(writer).output().unwrap());
+    assert_eq!(ended.code, Some(69));
+}
+
+#[test]
+fn output_that_can_not_be_written_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = Ended::from(blockhouse(&["man"]).stdout(full).output().unwrap());
+    ended.failed(70, "no space left on device");
+}
