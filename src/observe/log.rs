@@ -24,7 +24,7 @@ use crate::config::settings::{self, LogFormat};
 const CHANNEL: usize = 4096;
 
 /// How long the end of the process waits for records to be written.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// Who writes.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +187,7 @@ impl LogLevel {
     }
 }
 
-/// Keeps the log going. Dropping it writes what still waits, for at most a second; later records are lost and counted.
+/// Keeps the log going. Dropping it writes what still waits, for at most half a second; later records are lost and counted.
 pub struct LogGuard {
     flush: Option<AsyncGuard>,
     level: LogLevel,
