@@ -1,4 +1,5 @@
 //! The admin server over real sockets on loopback.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use std::future::Future;
 use std::net::SocketAddr;

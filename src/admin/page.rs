@@ -79,7 +79,7 @@ fn problems(problems: &[Problem]) -> Markup {
                 ul {
                     @for problem in problems {
                         li {
-                            p { strong { (problem.what) } " " span.soft { "since " (problem.since) } }
+                            p { strong { (problem.what) } " " span.soft.time { "since " (problem.since) } }
                             p { (problem.remedy) }
                         }
                     }
