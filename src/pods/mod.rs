@@ -8,6 +8,7 @@ pub mod memory;
 pub mod redis;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -78,6 +79,13 @@ impl Target {
             Target::Redis(server) => server.open(settings, log),
             Target::Memory(server) => server.open(),
         }
+    }
+}
+
+/// Its address: how to log in is nobody's business.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(self.address()).finish()
     }
 }
 

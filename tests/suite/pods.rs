@@ -620,6 +620,7 @@ async fn a_black_hole_costs_a_caller_one_time_out_and_a_heartbeat_the_time_to_co
     let result = pod.heartbeat(&Seen::default()).await.map(drop);
     assert!(matches!(result, Err(PodError::Failed(_))), "{result:?}");
     assert!(started.elapsed() >= SHORT * 4, "{:?}", started.elapsed());
+    assert_eq!(proxy.sent_bytes(), 0);
     proxy.set(Mode::Pass);
     pod.heartbeat(&Seen::default()).await.unwrap();
 }
