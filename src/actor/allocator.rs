@@ -183,7 +183,7 @@ impl AllocatorHandle {
         if let Some(sequence) = self.process.known.sequence(name) {
             return Ok(sequence);
         }
-        let read = self.database.refresh(UNKNOWN_NAMES_EVERY).await;
+        let read = self.database.look_up().await;
         if let Some(sequence) = self.process.known.sequence(name) {
             return Ok(sequence);
         }
@@ -222,9 +222,6 @@ impl AllocatorHandle {
         self.address.do_send(Panic);
     }
 }
-
-/// Unknown names cause at most one ledger read in this time.
-const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
 
 fn too_late() -> Refusal {
     Refusal::new(Reason::Deadline, "the deadline passed before enough IDs were at hand; nothing was taken")

@@ -62,6 +62,9 @@ impl Ask {
     }
 }
 
+/// Unknown names cause at most one ledger read in this time.
+const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
+
 struct Database {
     process: Arc<Process>,
     part: Arc<Part>,
@@ -87,6 +90,8 @@ struct SlotState {
     rng: fastrand::Rng,
     /// When the facts were last read, or tried to be.
     read_at: Option<Instant>,
+    /// When that was last done for an unknown name.
+    looked_up_at: Option<Instant>,
     /// Whether the ledger ever answered: before that a wrong one ends the process.
     met: bool,
 }
@@ -109,6 +114,7 @@ struct Job {
 enum Work {
     Grant { ask: Ask, reply: oneshot::Sender<Result<Range, Refusal>> },
     Refresh { max_age: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
+    LookUp { reply: oneshot::Sender<Result<(), Refusal>> },
     Other { what: &'static str, call: Call },
 }
 
@@ -151,6 +157,7 @@ pub fn start(
         sizes: Vec::new(),
         rng,
         read_at: None,
+        looked_up_at: None,
         met: false,
     };
     let slot = Rc::new(Slot { process: Arc::clone(process), ledger, pods, state: state.into() });
@@ -195,6 +202,16 @@ impl DatabaseHandle {
     pub async fn refresh(&self, max_age: Duration) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         self.submit(Urgency::Rest, Work::Refresh { max_age, reply }, true);
+        answer.await.unwrap_or_else(|_| Err(restarting()))
+    }
+
+    /// Reads the facts for the sake of an unknown name: at most once in 10 s, however many ask for however many names.
+    ///
+    /// # Errors
+    /// Why they could not be read.
+    pub async fn look_up(&self) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Urgency::Rest, Work::LookUp { reply }, true);
         answer.await.unwrap_or_else(|_| Err(restarting()))
     }
 
@@ -327,7 +344,7 @@ impl Work {
     fn refuse(self, refusal: Refusal) {
         match self {
             Work::Grant { reply, .. } => _ = reply.send(Err(refusal)),
-            Work::Refresh { reply, .. } => _ = reply.send(Err(refusal)),
+            Work::Refresh { reply, .. } | Work::LookUp { reply } => _ = reply.send(Err(refusal)),
             // Dropping the call drops its reply, which its asker sees.
             Work::Other { .. } => {}
         }
@@ -336,7 +353,7 @@ impl Work {
     fn abandoned(&self) -> bool {
         match self {
             Work::Grant { reply, .. } => reply.is_closed(),
-            Work::Refresh { reply, .. } => reply.is_closed(),
+            Work::Refresh { reply, .. } | Work::LookUp { reply } => reply.is_closed(),
             Work::Other { .. } => false,
         }
     }
@@ -392,16 +409,17 @@ impl Slot {
                 let _ = reply.send(granted);
             }
             Work::Refresh { max_age, reply } => {
-                let recent = self.state.borrow().read_at.is_some_and(|at| at.elapsed() < max_age);
-                let resting = !self.wait().is_zero();
-                let read = if recent {
-                    Ok(())
-                } else if resting {
-                    Err(self.last_error())
-                } else {
-                    self.read_facts().await
-                };
-                let _ = reply.send(read.map_err(|error| refusal(&error, None, self.wait())));
+                let read_at = self.state.borrow().read_at;
+                let _ = reply.send(self.refresh(read_at, max_age).await);
+            }
+            Work::LookUp { reply } => {
+                let looked_up_at = self.state.borrow().looked_up_at;
+                let read = self.refresh(looked_up_at, UNKNOWN_NAMES_EVERY).await;
+                let mut state = self.state.borrow_mut();
+                if looked_up_at.is_none_or(|at| at.elapsed() >= UNKNOWN_NAMES_EVERY) {
+                    state.looked_up_at = Some(Instant::now());
+                }
+                let _ = reply.send(read);
             }
             Work::Other { what, call } => {
                 let asked = Instant::now();
@@ -414,6 +432,16 @@ impl Slot {
                 }
             }
         }
+    }
+
+    /// Reads the facts unless that was done within `max_age`, or the ledger failed a moment ago.
+    async fn refresh(&self, last: Option<Instant>, max_age: Duration) -> Result<(), Refusal> {
+        if last.is_some_and(|at| at.elapsed() < max_age) {
+            return Ok(());
+        }
+        let resting = !self.wait().is_zero();
+        let read = if resting { Err(self.last_error()) } else { self.read_facts().await };
+        read.map_err(|error| refusal(&error, None, self.wait()))
     }
 
     fn no_answer(&self) -> LedgerError {

@@ -1,6 +1,6 @@
 //! What all actors of one process share. Plain data and atomics: no actor, no address.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::block::exercise::Exercise;
 use crate::block::restarts::{Restarts, Verdict};
 use crate::config::Settings;
 use crate::observe::Metrics;
+use crate::observe::metrics::Queue;
 use crate::role::Roles;
 
 /// One process, as its actors see it.
@@ -73,7 +74,7 @@ pub struct Part {
     /// Since the start.
     pub restarts: AtomicU64,
     /// Messages sent and not yet handled.
-    pub queued: AtomicI64,
+    pub queued: Queue,
     /// When it last ran, in milliseconds since the process started; 0 for those that have no pulse.
     pub pulse_ms: AtomicU64,
     failures: Mutex<Restarts>,
@@ -110,7 +111,7 @@ impl Process {
             name: worker.map_or_else(|| kind.to_owned(), |worker| format!("{kind}-{worker}")),
             kind,
             restarts: AtomicU64::new(0),
-            queued: AtomicI64::new(0),
+            queued: self.metrics.queue(kind),
             pulse_ms: AtomicU64::new(0),
             failures: Mutex::default(),
         });
@@ -197,7 +198,7 @@ impl Process {
 impl Part {
     /// A message was sent.
     pub fn sent(&self) {
-        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.queued.add(1);
     }
 
     /// Its thread runs.
@@ -207,6 +208,6 @@ impl Part {
 
     /// A message is being handled.
     pub fn handled(&self) {
-        self.queued.fetch_sub(1, Ordering::Relaxed);
+        self.queued.add(-1);
     }
 }

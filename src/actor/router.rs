@@ -72,7 +72,7 @@ pub fn start(process: &Arc<Process>, worker: usize, roster: Roster, rng: fastran
     let pods = Rc::new(PodSet::new(Arc::clone(process), roster, rng, false));
     let of_actor = Arc::clone(&part);
     let address =
-        guard::start(process, &part, |_| Router { pods, part: of_actor, asked: Vec::new(), beating: false });
+        guard::start(process, &part, |_| Router { pods, part: of_actor, process: Arc::clone(process), asked: Vec::new(), beating: false });
     RouterHandle { address, part }
 }
 

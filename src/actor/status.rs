@@ -78,7 +78,7 @@ pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
             .map(|part| Actor {
                 name: part.name.clone(),
                 restarts: part.restarts.load(Ordering::Relaxed),
-                queued: part.queued.load(Ordering::Relaxed).max(0).unsigned_abs(),
+                queued: part.queued.len().max(0).unsigned_abs(),
             })
             .collect(),
         hydrator: Hydrator { leader: supply.leads, last_success: supply.last_success.map(rfc3339) },

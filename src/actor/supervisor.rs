@@ -170,9 +170,6 @@ impl Supervisor {
     /// Sets the gauges that follow from what is known, and notes since when something is wrong.
     fn show(&mut self) {
         let metrics = &self.process.metrics;
-        for part in self.process.parts() {
-            metrics.set_queued(&part.name, part.queued.load(Ordering::Relaxed));
-        }
         for sequence in self.process.known.load().sequences() {
             let facts = &sequence.facts;
             let space = (facts.last - facts.first) as f64 + 1.0;

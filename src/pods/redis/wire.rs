@@ -267,6 +267,7 @@ fn certain(error: &ServerError) -> PodError {
     let text = format!("{} {details}", error.code());
     match error.code() {
         "READONLY" | "MASTERDOWN" => PodError::Refused(format!("it is a replica of another server ({text})")),
+        "OOM" => PodError::Full(text),
         "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
             PodError::Refused(format!("it is a node of a Redis Cluster ({text})"))
         }
@@ -287,7 +288,7 @@ struct InFlight<'a> {
 impl InFlight<'_> {
     fn answered<T>(mut self, answer: &Result<T, PodError>) {
         self.answered = match answer {
-            Ok(_) | Err(PodError::Failed(_)) => true,
+            Ok(_) | Err(PodError::Failed(_) | PodError::Full(_)) => true,
             Err(error @ (PodError::InDoubt(_) | PodError::Refused(_))) => {
                 debug!(self.wire.0.log, "connection dropped"; "error" => %error);
                 false
