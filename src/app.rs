@@ -1,1 +1,388 @@
-//! (to come)
+//! The one place where the parts are put together: build → bind → start, then run until the end.
+//!
+//! The same for `serve`, `dev` and tests. Everything lives in one actix system: this thread is the **control** arbiter
+//! (supervisor, database, buffer, hydrator, acceptor, admin HTTP); each **worker** arbiter serves its share of the
+//! connections with an allocator and a router of its own.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::Arbiter;
+use fastrand::Rng;
+use futures_util::future::join_all;
+use slog::{Logger, info, o, warn};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::actor::allocator::{self, AllocatorHandle, Tiers};
+use crate::actor::buffer::{self, BufferHandle};
+use crate::actor::database::{self, DatabaseHandle};
+use crate::actor::hydration::Hydration;
+use crate::actor::hydrator::{self, HydratorHandle};
+use crate::actor::pod_set::PodSet;
+use crate::actor::process::{Fatal, Process};
+use crate::actor::router::{self, RouterHandle};
+use crate::actor::supervisor::{self, ControlHandle};
+use crate::admin;
+use crate::config::Settings;
+use crate::ledger::{self, Expected, Ledger, LedgerError};
+use crate::observe::Metrics;
+use crate::pods::discovery::{self, Roster};
+use crate::role::Roles;
+use crate::rpc::listen::{self, BindError, Listener};
+use crate::rpc::server::{Acceptor, Connections, Worker};
+use crate::shutdown::{Phase, Phases};
+
+/// How often it is looked whether a starting process is ready.
+const READY_EVERY: Duration = Duration::from_millis(2);
+/// For the last steps of a stop, inside `drain.timeout`: what is left in memory goes back to the pods.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
+/// What a process is made from.
+pub struct Plan {
+    /// Everything it is told.
+    pub settings: Arc<Settings>,
+    /// What it does.
+    pub roles: Roles,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// Where it writes.
+    pub log: Logger,
+    /// Of all randomness in it.
+    pub seed: u64,
+}
+
+/// Why a process doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something in the configuration can't be used.
+    #[error("{0}")]
+    Config(String),
+    /// A listener can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// All parts resolved; nothing runs.
+pub struct App {
+    plan: Plan,
+    rng: Rng,
+    roster: Roster,
+    ledger: Rc<dyn Ledger>,
+}
+
+/// Its listeners are open; nothing runs yet.
+pub struct Bound {
+    app: App,
+    grpc: Vec<Listener>,
+    admin: Listener,
+}
+
+/// A running process.
+pub struct Running {
+    /// What its actors share.
+    pub process: Arc<Process>,
+    /// The process as its admin pages see it.
+    pub control: ControlHandle,
+    /// Every worker.
+    pub workers: Vec<WorkerParts>,
+    /// Where clients connect.
+    pub grpc: Vec<String>,
+    /// Where operators connect.
+    pub admin: String,
+    buffer: BufferHandle,
+    database: DatabaseHandle,
+    hydrator: Option<HydratorHandle>,
+    phase: watch::Sender<Phase>,
+    asked_to_drain: watch::Receiver<bool>,
+    /// Dropped last: ends the admin server.
+    end_admin: oneshot::Sender<()>,
+    admin_server: JoinHandle<()>,
+    log: Logger,
+}
+
+/// One worker's handles.
+pub struct WorkerParts {
+    /// Its allocator.
+    pub allocator: AllocatorHandle,
+    /// Its router.
+    pub router: RouterHandle,
+    served: oneshot::Receiver<()>,
+    arbiter: Arbiter,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Drained.
+    Drained,
+    /// By the hard deadline, or a second signal.
+    CutShort,
+    /// It could not go on.
+    Fatal(Fatal),
+}
+
+impl App {
+    /// Resolves everything that can be wrong with the configuration. Must run in an actix system.
+    ///
+    /// # Errors
+    /// What can't be used, for people.
+    pub fn build(plan: Plan) -> Result<App, StartError> {
+        let settings = &plan.settings;
+        let mut rng = Rng::with_seed(plan.seed);
+        let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
+        let ledger = ledger::open(&settings.ledger, expected, &settings.instance, &plan.log)
+            .map_err(|error: LedgerError| StartError::Config(format!("ledger.url: {error}")))?;
+        let roster = discovery::roster(&settings.redis, &mut rng, &plan.log)
+            .map_err(|why| StartError::Config(format!("redis.pods: {why}")))?;
+        Ok(App { rng, roster, ledger, plan })
+    }
+
+    /// Opens the listeners, so that a port in use is reported before anything else happens.
+    ///
+    /// # Errors
+    /// Which one, and why.
+    pub fn bind(self) -> Result<Bound, StartError> {
+        let settings = &self.plan.settings;
+        let grpc = if self.plan.roles.allocator { listen::bind(&settings.grpc)? } else { Vec::new() };
+        let admin = listen::bind_one(&settings.admin.listen)?;
+        Ok(Bound { app: self, grpc, admin })
+    }
+}
+
+impl Bound {
+    /// Starts every part. Returns at once; [`Running::ready`] waits until it can serve.
+    pub fn start(self) -> Running {
+        let Bound { app, grpc, admin } = self;
+        let App { plan, mut rng, roster, ledger } = app;
+        let (settings, log) = (Arc::clone(&plan.settings), plan.log.clone());
+        let addresses = grpc.iter().map(Listener::address).collect();
+        let admin_address = admin.address();
+        let workers = if plan.roles.allocator { worker_count(&settings) } else { 0 };
+        let process = Arc::new(Process::new(
+            Arc::clone(&settings),
+            plan.roles,
+            workers,
+            plan.metrics.clone(),
+            log.clone(),
+        ));
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let (drain, asked_to_drain) = watch::channel(false);
+
+        let pods = Rc::new(PodSet::new(Arc::clone(&process), roster.clone(), rng.fork(), true));
+        let database = database::start(&process, ledger, Rc::clone(&pods), rng.fork());
+        let buffer = buffer::start(&process, database.clone(), Rc::clone(&pods));
+        let control =
+            supervisor::start(&process, Rc::clone(&pods), database.clone(), phases.clone(), drain);
+        meet(&process, &pods, &database, &mut rng);
+        let hydrator = plan.roles.hydrator.then(|| {
+            let seeds = std::cell::RefCell::new(rng.fork());
+            let (of, pods, database) = (Arc::clone(&process), Rc::clone(&pods), database.clone());
+            let rebuild = move || {
+                Hydration::new(Arc::clone(&of), database.clone(), Rc::clone(&pods), seeds.borrow_mut().fork())
+            };
+            hydrator::start(&process, rebuild, rng.fork())
+        });
+
+        let (acceptor, dealt) = Acceptor::new(grpc, &settings.grpc, workers.max(1), log.clone());
+        let workers = dealt
+            .into_iter()
+            .take(workers)
+            .enumerate()
+            .map(|(index, connections)| {
+                let parts = WorkerPlan {
+                    index,
+                    process: Arc::clone(&process),
+                    buffer: buffer.clone(),
+                    database: database.clone(),
+                    roster: roster.clone(),
+                    phases: phases.clone(),
+                    rng: rng.fork(),
+                };
+                start_worker(parts, connections)
+            })
+            .collect();
+        let accepting = acceptor.run(phases);
+        let accept_log = log.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = accepting.await {
+                slog::error!(accept_log, "accepting connections failed"; "error" => %error);
+            }
+        });
+        let (end_admin, ended) = oneshot::channel::<()>();
+        let routes = admin::router(control.clone(), plan.metrics, settings.admin.token.clone());
+        let admin_server = tokio::task::spawn_local(admin::serve(
+            admin,
+            routes,
+            async move { _ = ended.await },
+            log.new(o!("part" => "admin")),
+        ));
+        Running {
+            process,
+            control,
+            workers,
+            grpc: addresses,
+            admin: admin_address,
+            buffer,
+            database,
+            hydrator,
+            phase,
+            asked_to_drain,
+            end_admin,
+            admin_server,
+            log,
+        }
+    }
+}
+
+fn worker_count(settings: &Settings) -> usize {
+    match settings.grpc.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+/// Makes the process known to its pods and its ledger: the pods first. The ledger's connection is opened at once where no pod
+/// says what must be known, else some time within `ledger.connect_spread`.
+fn meet(process: &Arc<Process>, pods: &Rc<PodSet>, database: &DatabaseHandle, rng: &mut Rng) {
+    let spread = process.settings.ledger.connect_spread.mul_f64(rng.f64());
+    let (process, pods, database) = (Arc::clone(process), Rc::clone(pods), database.clone());
+    tokio::task::spawn_local(async move {
+        pods.heartbeat().await;
+        if process.known.load().identity.is_some() {
+            sleep(spread).await;
+        }
+        // Why it failed is in the status, and the supervisor goes on trying.
+        let _ = database.refresh(spread.max(Duration::from_secs(1))).await;
+    });
+}
+
+struct WorkerPlan {
+    index: usize,
+    process: Arc<Process>,
+    buffer: BufferHandle,
+    database: DatabaseHandle,
+    roster: Roster,
+    phases: Phases,
+    rng: Rng,
+}
+
+/// Starts one worker on a thread of its own and waits until its actors have addresses.
+fn start_worker(plan: WorkerPlan, connections: Connections) -> WorkerParts {
+    let arbiter = Arbiter::new();
+    let (built, handles) = std::sync::mpsc::sync_channel(1);
+    let (done, served) = oneshot::channel();
+    arbiter.spawn_fn(move || {
+        let WorkerPlan { index, process, buffer, database, roster, phases, mut rng } = plan;
+        let router = router::start(&process, index, roster, rng.fork());
+        let tiers = Tiers { buffer, router: router.clone(), database };
+        let allocator = allocator::start(&process, index, tiers, rng.fork());
+        let worker = Worker {
+            allocator: allocator.clone(),
+            grpc: Arc::new(process.settings.grpc.clone()),
+            slow: process.settings.log.slow,
+            metrics: process.metrics.worker(),
+            log: process.log.clone(),
+            phases,
+            rng,
+        };
+        let _ = built.send((allocator, router));
+        tokio::task::spawn_local(async move {
+            worker.run(connections).await;
+            let _ = done.send(());
+        });
+    });
+    let (allocator, router) = handles.recv().expect("a worker's thread starts its actors before anything can fail");
+    WorkerParts { allocator, router, served, arbiter }
+}
+
+impl Running {
+    /// Waits until some tier can answer, and says so to whoever looks.
+    ///
+    /// # Errors
+    /// The process must end before it was ever ready.
+    pub async fn ready(&self) -> Result<(), Fatal> {
+        let mut fatal = self.process.fatal.subscribe();
+        loop {
+            if let Some(fatal) = fatal.borrow_and_update().clone() {
+                return Err(fatal);
+            }
+            if self.process.ready().is_ok() {
+                self.phase.send_replace(Phase::Serving);
+                info!(self.log, "ready"; "after_ms" => u64::try_from(self.process.now().as_millis()).unwrap_or(u64::MAX));
+                return Ok(());
+            }
+            if *self.asked_to_drain.borrow() {
+                return Ok(());
+            }
+            sleep(READY_EVERY).await;
+        }
+    }
+
+    /// Completes when somebody asked for a drain, or the process can't go on.
+    pub async fn until_end(&self) -> Option<Fatal> {
+        let mut fatal = self.process.fatal.subscribe();
+        let mut asked = self.asked_to_drain.clone();
+        tokio::select! {
+            biased;
+            found = fatal.wait_for(Option::is_some) => found.ok().and_then(|fatal| fatal.clone()),
+            _ = asked.wait_for(|asked| *asked) => None,
+        }
+    }
+
+    /// Stops in order, bounded by `drain.timeout`: not ready, wait for load balancers, finish what is in flight, then allocators,
+    /// hydrator, database and buffer; what is left in memory goes back to the pods.
+    pub async fn drain(self) -> Ended {
+        let settings = Arc::clone(&self.process.settings);
+        let deadline = Instant::now() + settings.drain.timeout;
+        info!(self.log, "draining"; "delay_ms" => u64::try_from(settings.drain.delay.as_millis()).unwrap_or(u64::MAX));
+        self.process.metrics.set_draining(true);
+        self.phase.send_replace(Phase::Draining);
+        let log = self.log.clone();
+        let drained = timeout_at(deadline, self.stop(settings.drain.delay, deadline)).await;
+        match drained {
+            Ok(()) => {
+                info!(log, "drained");
+                Ended::Drained
+            }
+            Err(_) => {
+                warn!(log, "drain.timeout passed before everything was handed back: the rest ends with the process");
+                Ended::CutShort
+            }
+        }
+    }
+
+    async fn stop(self, delay: Duration, deadline: Instant) {
+        sleep(delay).await;
+        self.phase.send_replace(Phase::Closing);
+        let (mut parts, served): (Vec<_>, Vec<_>) =
+            self.workers.into_iter().map(|worker| ((worker.allocator, worker.arbiter), worker.served)).unzip();
+        // Leave time to hand back what is in memory, whatever a client does.
+        let _ = timeout_at(deadline - HAND_BACK.min(delay.max(HAND_BACK)), join_all(served)).await;
+        join_all(parts.iter().map(|(allocator, _)| allocator.drain())).await;
+        if let Some(hydrator) = &self.hydrator {
+            hydrator.drain().await;
+        }
+        self.database.drain().await;
+        self.buffer.hand_back().await;
+        drop(self.end_admin);
+        let _ = timeout(Duration::from_secs(1), self.admin_server).await;
+        for (_, arbiter) in parts.drain(..) {
+            arbiter.stop();
+        }
+    }
+
+    /// Makes the actors of one kind panic, for drills and tests.
+    pub fn panic(&self, kind: &str) {
+        match kind {
+            "allocator" => self.workers.iter().for_each(|worker| worker.allocator.panic()),
+            "router" => self.workers.iter().for_each(|worker| worker.router.panic()),
+            "buffer" => self.buffer.panic(),
+            "database" => self.database.panic(),
+            "hydrator" => self.hydrator.iter().for_each(HydratorHandle::panic),
+            _ => self.control.panic(),
+        }
+    }
+}
