@@ -1,38 +1,26 @@
-//! What the rest of the process holds of the actors: typed methods, no address.
+//! IDs on their way to a caller.
 
-use tokio::time::Instant;
+use std::sync::Arc;
 
-use crate::block::{Range, Reason, Refusal, Span, Tier};
-use crate::observe::Status;
+use actix::Addr;
 
-/// The worker's allocator, as the service sees it.
-#[derive(Clone, Debug)]
-pub struct AllocatorHandle {}
+use super::allocator::{Allocator, TakeBack};
+use super::known::Sequence;
+use crate::block::{Range, Span, Tier};
 
-impl AllocatorHandle {
-    /// Takes `count` IDs of `sequence` by `deadline`. `sequence` is a valid name and `count` 1 or more.
-    ///
-    /// # Errors
-    /// The refusal to send to the caller: it carries reason, message and how long to wait.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing: what had been taken goes back to the worker's memory.
-    pub async fn allocate(
-        &self,
-        sequence: &str,
-        count: u32,
-        deadline: Instant,
-    ) -> Result<Allocation, Refusal> {
-        let _ = (sequence, count, deadline);
-        Err(Refusal::new(Reason::Starting, "not built yet"))
-    }
-}
-
-/// IDs that are about to be answered. Dropped before [`Allocation::issue`], they go back to the worker's memory.
-#[derive(Debug)]
+/// IDs that are about to be answered. Dropped before [`Allocation::issue`], they go back to the worker's memory (S2).
 pub struct Allocation {
     ranges: Vec<Range>,
     tier: Tier,
+    /// `None`: nowhere, so that they are discarded.
+    home: Option<Home>,
+}
+
+/// Where unissued IDs go back to.
+pub(super) struct Home {
+    pub(super) address: Addr<Allocator>,
+    pub(super) sequence: Arc<Sequence>,
+    pub(super) worker: usize,
 }
 
 /// IDs that are the caller's.
@@ -45,40 +33,38 @@ pub struct Issued {
 }
 
 impl Allocation {
+    /// Takes charge of what an answer is made of: ascending, neither overlapping nor touching.
+    pub fn new(ranges: Vec<Range>, tier: Tier) -> Allocation {
+        Allocation { ranges, tier, home: None }
+    }
+
+    pub(super) fn at_home(ranges: Vec<Range>, tier: Tier, home: Home) -> Allocation {
+        Allocation { ranges, tier, home: Some(home) }
+    }
+
     /// The point of no return (S2): call it when the answer is handed to the transport.
     #[must_use]
-    pub fn issue(self) -> Issued {
-        Issued { spans: self.ranges.into_iter().map(Range::issue).collect(), tier: self.tier }
+    pub fn issue(mut self) -> Issued {
+        let spans: Vec<Span> = std::mem::take(&mut self.ranges).into_iter().map(Range::issue).collect();
+        if let Some(home) = &self.home {
+            let ids: i64 = spans.iter().map(|span| span.count()).sum();
+            home.sequence.counters.allocated(home.worker, self.tier, ids.unsigned_abs());
+        }
+        Issued { spans, tier: self.tier }
+    }
+
+    /// Takes the IDs out again: they are not issued.
+    pub(super) fn take_back(mut self) -> Vec<Range> {
+        std::mem::take(&mut self.ranges)
     }
 }
 
-/// The process, as its admin pages see it.
-#[derive(Clone, Debug)]
-pub struct ControlHandle {}
-
-impl ControlHandle {
-    /// Everything that `/api/v1/status` shows; gauges that follow from it are set on the way. Bounded: an actor that doesn't
-    /// answer within a second is left out and named in `problems`.
-    pub async fn status(&self) -> Status {
-        Status::default()
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        let ranges = std::mem::take(&mut self.ranges);
+        if let Some(home) = self.home.take().filter(|_| !ranges.is_empty()) {
+            // An allocator that has ended drops the message, and with it the ranges, which counts them.
+            home.address.do_send(TakeBack { sequence: home.sequence, ranges });
+        }
     }
-
-    /// Whether some tier can answer now and the process isn't draining; if not, why.
-    ///
-    /// # Errors
-    /// One line for people.
-    pub fn ready(&self) -> Result<(), String> {
-        Err("not built yet".to_owned())
-    }
-
-    /// Whether the control thread and every worker ran within the last 10 s; if not, which didn't.
-    ///
-    /// # Errors
-    /// One line for people.
-    pub fn alive(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// Asks the process to drain and end, as SIGTERM does. Idempotent.
-    pub fn drain(&self) {}
 }

@@ -1,5 +1,24 @@
 //! The actors: thin shells that carry typed messages to the pure core.
+//!
+//! Awaits form a DAG, left to right; nothing awaits back:
+//! `rpc → allocator → {buffer, router} → database → {ledger, pods}`, `hydrator → {database, pods}`.
+//! Nothing outside this module holds an address.
 
+pub mod allocator;
+pub mod buffer;
+pub mod database;
+mod guard;
 pub mod handle;
+pub mod hydration;
+pub mod hydrator;
+pub mod known;
+pub mod pod_set;
+pub mod process;
+pub mod router;
+mod status;
+pub mod supervisor;
 
-pub use handle::{Allocation, AllocatorHandle, ControlHandle, Issued};
+pub use allocator::AllocatorHandle;
+pub use handle::{Allocation, Issued};
+pub use process::Process;
+pub use supervisor::ControlHandle;

@@ -17,6 +17,8 @@ pub struct Counters {
     pub duplicate_ranges: AtomicU64,
     /// The high water, as known here; 0 if it isn't.
     pub high_water: AtomicI64,
+    /// Bits of the recent demand in IDs a second.
+    ids_per_second: AtomicU64,
     /// Whether tier 3 of the sequence is stopped.
     pub halted: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Counters {
             reserve_ids: AtomicI64::new(0),
             duplicate_ranges: AtomicU64::new(0),
             high_water: AtomicI64::new(0),
+            ids_per_second: AtomicU64::new(0),
             halted: AtomicBool::new(false),
         }
     }
@@ -62,6 +65,16 @@ impl Counters {
     /// IDs handed out so far.
     pub fn allocated_ids_in_all(&self) -> u64 {
         Tier::ALL.iter().map(|tier| self.allocated_ids(*tier)).sum()
+    }
+
+    /// Recent demand of this process, as last measured.
+    pub fn ids_per_second(&self) -> f64 {
+        f64::from_bits(self.ids_per_second.load(Ordering::Relaxed))
+    }
+
+    /// Notes the recent demand of this process.
+    pub fn set_ids_per_second(&self, rate: f64) {
+        self.ids_per_second.store(rate.to_bits(), Ordering::Relaxed);
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {

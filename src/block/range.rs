@@ -155,3 +155,31 @@ impl fmt::Debug for Range {
         write!(f, "Range({})", self.span)
     }
 }
+
+/// IDs that something sent may carry until its answer proves otherwise (S2).
+///
+/// Made before a grant or a pop is sent. Dropped without [`Doubt::settle`] (a lost answer, a cancelled call, a panic),
+/// it counts the most that can have been carried as discarded.
+#[derive(Debug)]
+pub struct Doubt {
+    tally: Arc<Tally>,
+    ids: u64,
+}
+
+impl Doubt {
+    /// `ids` is the most that the answer can carry.
+    pub fn new(tally: &Arc<Tally>, ids: i64) -> Doubt {
+        Doubt { tally: Arc::clone(tally), ids: ids.max(0).unsigned_abs() }
+    }
+
+    /// The answer came: what it carried is known.
+    pub fn settle(mut self) {
+        self.ids = 0;
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        self.tally.count(Cause::InDoubt, self.ids);
+    }
+}

@@ -21,11 +21,15 @@ impl GrantSize {
         GrantSize { cover, min_ids, max_ids: max_ids.max(min_ids), cap: None }
     }
 
-    /// What to ask for, given what is waited for and the present demand.
-    pub fn want(&self, need: i64, ids_per_second: f64) -> i64 {
+    /// What a fallback asks for, given what is waited for and the present demand.
+    pub fn cover(&self, need: i64, ids_per_second: f64) -> i64 {
         let covered = (ids_per_second.max(0.0) * self.cover.as_secs_f64()).min(self.max_ids as f64) as i64;
-        let usual = covered.clamp(self.min_ids, self.max_ids);
-        self.cap.map_or(usual, |cap| usual.min(cap)).max(need)
+        self.capped(need, covered.clamp(self.min_ids, self.max_ids))
+    }
+
+    /// `want`, or what an unanswered grant left of it, but `need` in any case.
+    pub fn capped(&self, need: i64, want: i64) -> i64 {
+        self.cap.map_or(want, |cap| want.min(cap)).max(need)
     }
 
     /// A grant of `asked` IDs committed.
@@ -49,23 +53,23 @@ mod tests {
     #[test]
     fn a_grant_covers_minutes_of_demand_within_its_bounds() {
         let size = GrantSize::new(Duration::from_secs(300), 10_000, 1_000_000);
-        assert_eq!(size.want(1, 0.0), 10_000);
-        assert_eq!(size.want(1, 100.0), 30_000);
-        assert_eq!(size.want(1, 1e18), 1_000_000);
-        assert_eq!(size.want(5_000_000, 0.0), 5_000_000);
+        assert_eq!(size.cover(1, 0.0), 10_000);
+        assert_eq!(size.cover(1, 100.0), 30_000);
+        assert_eq!(size.cover(1, 1e18), 1_000_000);
+        assert_eq!(size.cover(5_000_000, 0.0), 5_000_000);
     }
 
     #[test]
     fn after_doubt_it_asks_for_the_need_and_doubles_back() {
         let mut size = GrantSize::new(Duration::from_secs(300), 10_000, 1_000_000);
         size.in_doubt();
-        assert_eq!(size.want(7, 1000.0), 7);
+        assert_eq!(size.cover(7, 1000.0), 7);
         size.granted(7);
-        assert_eq!(size.want(7, 1000.0), 14);
+        assert_eq!(size.cover(7, 1000.0), 14);
         for _ in 0..30 {
-            let asked = size.want(7, 1000.0);
+            let asked = size.cover(7, 1000.0);
             size.granted(asked);
         }
-        assert_eq!(size.want(7, 1000.0), 300_000);
+        assert_eq!(size.cover(7, 1000.0), 300_000);
     }
 }

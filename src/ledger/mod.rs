@@ -3,6 +3,7 @@
 //! [`Ledger`] is what a serving process needs, [`Admin`] what an operator's command needs. Three
 //! engines implement both: [`postgres`], [`sqlite`] and [`memory`].
 
+pub mod decide;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;
@@ -406,6 +407,28 @@ pub enum LedgerError {
     /// The command can't be carried out as asked (a name taken, a lower maximum).
     #[error("{0}")]
     Invalid(String),
+}
+
+impl LedgerError {
+    /// The value of the label `outcome`.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            LedgerError::Unreachable(_) => "unreachable",
+            LedgerError::Conflict(_) => "conflict",
+            LedgerError::InDoubt(_) => "in_doubt",
+            LedgerError::Unknown(_) => "unknown",
+            LedgerError::Exhausted { .. } => "exhausted",
+            LedgerError::Halted(_) => "halted",
+            LedgerError::Retired => "retired",
+            LedgerError::Closed(_) => "closed",
+            LedgerError::RateCapped { .. } => "rate_capped",
+            LedgerError::Stale(_) => "stale",
+            LedgerError::WentBack { .. } => "went_back",
+            LedgerError::Wrong(_) => "wrong",
+            LedgerError::Schema(_) => "schema",
+            LedgerError::Invalid(_) => "invalid",
+        }
+    }
 }
 
 /// What a process demands of the ledger it is pointed at (S5).

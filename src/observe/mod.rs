@@ -6,3 +6,10 @@ pub mod status;
 
 pub use metrics::Metrics;
 pub use status::Status;
+
+/// Of the binary.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that the binary was built from, abbreviated; `unknown` where the build could not tell (no git, an archive) and
+/// `BLOCKHOUSE_REVISION` didn't say.
+pub const REVISION: &str = env!("BLOCKHOUSE_REVISION");

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod redis;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -74,8 +75,17 @@ impl Target {
 
     /// A pod for the present thread; connects when first used.
     pub fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
-        let _ = (settings, log);
-        todo!()
+        match self {
+            Target::Redis(server) => server.open(settings, log),
+            Target::Memory(server) => server.open(),
+        }
+    }
+}
+
+/// Its address: how to log in is nobody's business.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(self.address()).finish()
     }
 }
 
@@ -181,6 +191,9 @@ pub enum PodError {
     /// carried is still held.
     #[error("{0}")]
     Failed(String),
+    /// Certainly not carried out: the pod has no memory left for more. What it holds can still be popped.
+    #[error("out of memory: {0}")]
+    Full(String),
     /// Sent, and no answer that proves itself: whatever it carried is discarded (S2).
     #[error("{0}")]
     InDoubt(String),

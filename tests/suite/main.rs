@@ -3,5 +3,6 @@
 mod support;
 
 mod ledger;
+mod metrics;
 mod pods;
 mod service;

@@ -1,4 +1,5 @@
 //! Servers, processes, proxies and checkers that tests are written with.
 
 pub mod postgres;
+pub mod proxy;
 pub mod redis;

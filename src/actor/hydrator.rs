@@ -1,0 +1,161 @@
+//! Keeps the pods supplied: an actor that makes one pass at a time, and the pass itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use slog::warn;
+use tokio::sync::oneshot;
+
+use super::guard;
+use super::hydration::Hydration;
+use super::process::{Part, Process};
+use crate::block::health::Backoff;
+
+/// The hydrator, as the supervisor sees it.
+#[derive(Clone)]
+pub struct HydratorHandle {
+    address: Addr<Hydrator>,
+    part: Arc<Part>,
+}
+
+struct Hydrator {
+    process: Arc<Process>,
+    part: Arc<Part>,
+    /// Away while a pass is under way.
+    hydration: Option<Hydration>,
+    rebuild: Box<dyn Fn() -> Hydration>,
+    backoff: Backoff,
+    rng: fastrand::Rng,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+struct Drain {
+    reply: oneshot::Sender<()>,
+}
+
+struct Panic;
+
+impl Message for Drain {
+    type Result = ();
+}
+
+impl Message for Panic {
+    type Result = ();
+}
+
+/// Starts the hydrator on the present thread; `rebuild` makes its state, again after a panic.
+pub fn start(
+    process: &Arc<Process>,
+    rebuild: impl Fn() -> Hydration + 'static,
+    rng: fastrand::Rng,
+) -> HydratorHandle {
+    let part = process.part("hydrator", None);
+    let interval = process.settings.hydrator.interval;
+    let address = guard::start(process, &part, |_| Hydrator {
+        process: Arc::clone(process),
+        part: Arc::clone(&part),
+        hydration: Some(rebuild()),
+        rebuild: Box::new(rebuild),
+        backoff: Backoff::new(interval / 4, interval * 4),
+        rng,
+        closing: None,
+    });
+    HydratorHandle { address, part }
+}
+
+impl HydratorHandle {
+    /// Waits for the pass under way, gives what it holds back to the pods, and resigns.
+    pub async fn drain(&self) {
+        let (reply, done) = oneshot::channel();
+        self.part.sent();
+        self.address.do_send(Drain { reply });
+        let _ = done.await;
+    }
+
+    /// Makes the actor panic, for drills.
+    pub fn panic(&self) {
+        self.part.sent();
+        self.address.do_send(Panic);
+    }
+}
+
+impl Hydrator {
+    fn pass(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut hydration) = self.hydration.take() else { return };
+        let work = async move {
+            let done = hydration.pass().await;
+            (hydration, done)
+        };
+        ctx.spawn(work.into_actor(self).map(|(hydration, done), act, ctx| {
+            act.hydration = Some(hydration);
+            if act.closing.is_some() {
+                return act.close(ctx);
+            }
+            let now = act.process.now();
+            let wait = match done {
+                Ok(()) => {
+                    act.backoff.succeeded();
+                    act.process.settings.hydrator.interval
+                }
+                Err(why) => {
+                    act.backoff.failed(now, act.rng.f64());
+                    warn!(act.process.log, "a hydrator pass failed"; "error" => why);
+                    act.backoff.wait(now).unwrap_or_default()
+                }
+            };
+            ctx.run_later(wait, Hydrator::pass);
+        }));
+    }
+
+    fn close(&mut self, ctx: &mut Context<Self>) {
+        let (Some(reply), Some(hydration)) = (self.closing.take(), self.hydration.take()) else { return };
+        let work = async move {
+            hydration.end().await;
+            let _ = reply.send(());
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+}
+
+impl Actor for Hydrator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.pass(ctx);
+    }
+}
+
+impl Supervised for Hydrator {
+    /// The pass under way was dropped; what it held is counted as discarded.
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.hydration = Some((self.rebuild)());
+        ctx.run_later(self.process.settings.hydrator.interval, Hydrator::pass);
+    }
+}
+
+impl Handler<Drain> for Hydrator {
+    type Result = ();
+
+    fn handle(&mut self, drain: Drain, ctx: &mut Context<Self>) {
+        self.part.handled();
+        self.closing = Some(drain.reply);
+        if self.hydration.is_some() {
+            self.close(ctx);
+        }
+    }
+}
+
+impl Handler<Panic> for Hydrator {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        self.part.handled();
+        panic!("asked to");
+    }
+}
+
+/// How long a lead lasts without renewal: a standby looks each interval, so it takes over within 15 s.
+pub fn lease(interval: Duration) -> Duration {
+    (interval * 2).clamp(Duration::from_secs(3), Duration::from_secs(10))
+}

@@ -1,0 +1,180 @@
+//! Tier 2 of one worker: its connections to the pods.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::guard;
+use super::known::Sequence;
+use super::pod_set::{Blocks, PodSet};
+use super::process::{Part, Process};
+use crate::pods::discovery::Roster;
+
+/// Between two heartbeats of a pod.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The worker's router, as its allocator sees it.
+#[derive(Clone)]
+pub struct RouterHandle {
+    address: Addr<Router>,
+    part: Arc<Part>,
+}
+
+struct Router {
+    pods: Rc<PodSet>,
+    part: Arc<Part>,
+    process: Arc<Process>,
+    /// Those who wait for the heartbeat under way.
+    asked: Vec<oneshot::Sender<()>>,
+    beating: bool,
+}
+
+/// Takes blocks of one sequence.
+struct Pop {
+    sequence: Arc<Sequence>,
+    blocks: usize,
+    reply: oneshot::Sender<Popped>,
+}
+
+/// What a pop brought.
+pub struct Popped {
+    /// The IDs, and whether the pods have no more.
+    pub blocks: Blocks,
+    /// Pods that can be asked at present.
+    pub usable: usize,
+}
+
+/// Hears what the pods know, now.
+struct Listen {
+    reply: oneshot::Sender<()>,
+}
+
+struct Panic;
+
+impl Message for Pop {
+    type Result = ();
+}
+
+impl Message for Listen {
+    type Result = ();
+}
+
+impl Message for Panic {
+    type Result = ();
+}
+
+/// Starts the router of `worker` on the present thread.
+pub fn start(process: &Arc<Process>, worker: usize, roster: Roster, rng: fastrand::Rng) -> RouterHandle {
+    let part = process.part("router", Some(worker));
+    let pods = Rc::new(PodSet::new(Arc::clone(process), roster, rng, false));
+    let of_actor = Arc::clone(&part);
+    let address =
+        guard::start(process, &part, |_| Router { pods, part: of_actor, process: Arc::clone(process), asked: Vec::new(), beating: false });
+    RouterHandle { address, part }
+}
+
+impl RouterHandle {
+    /// Takes up to `blocks` blocks, asking one pod after the other until every pod was tried.
+    /// `None` if the router is being restarted.
+    ///
+    /// # Cancel safety
+    /// What a dropped call had popped is discarded and counted.
+    pub async fn pop(&self, sequence: Arc<Sequence>, blocks: usize) -> Option<Popped> {
+        let (reply, answer) = oneshot::channel();
+        self.part.sent();
+        self.address.do_send(Pop { sequence, blocks, reply });
+        answer.await.ok()
+    }
+
+    /// Hears what the pods know now; those who ask meanwhile share the answer. Bounded by the pods' time-outs.
+    pub async fn listen(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.part.sent();
+        self.address.do_send(Listen { reply });
+        let _ = answer.await;
+    }
+
+    /// Makes the actor panic, for drills.
+    pub fn panic(&self) {
+        self.part.sent();
+        self.address.do_send(Panic);
+    }
+}
+
+impl Router {
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        self.part.beat(self.process.now());
+        if self.beating {
+            return;
+        }
+        self.beating = true;
+        let asked = std::mem::take(&mut self.asked);
+        let pods = Rc::clone(&self.pods);
+        let beat = async move { pods.heartbeat().await }.into_actor(self).map(move |(), act, ctx| {
+            act.beating = false;
+            asked.into_iter().for_each(|reply| _ = reply.send(()));
+            if !act.asked.is_empty() {
+                act.beat(ctx);
+            }
+        });
+        ctx.spawn(beat);
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        self.beat(ctx);
+        ctx.run_interval(HEARTBEAT, Router::beat);
+    }
+}
+
+impl Actor for Router {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for Router {
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.beating = false;
+        self.begin(ctx);
+    }
+}
+
+impl Handler<Pop> for Router {
+    type Result = ();
+
+    fn handle(&mut self, pop: Pop, ctx: &mut Context<Self>) {
+        self.part.handled();
+        let pods = Rc::clone(&self.pods);
+        let work = async move {
+            let blocks = pods.pop(&pop.sequence, pop.blocks).await;
+            let usable = pods.usable_count();
+            // An allocator that is gone drops the ranges, which counts them as discarded.
+            let _ = pop.reply.send(Popped { blocks, usable });
+        };
+        ctx.spawn(work.into_actor(self));
+    }
+}
+
+impl Handler<Listen> for Router {
+    type Result = ();
+
+    fn handle(&mut self, listen: Listen, ctx: &mut Context<Self>) {
+        self.part.handled();
+        self.asked.push(listen.reply);
+        self.beat(ctx);
+    }
+}
+
+impl Handler<Panic> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        self.part.handled();
+        panic!("asked to");
+    }
+}

@@ -1,0 +1,176 @@
+//! What a process says of itself, put together from what its actors share.
+
+use std::sync::atomic::Ordering;
+
+use super::known::Sequence;
+use super::pod_set::MemberView;
+use super::process::Process;
+use crate::config::redact_url;
+use crate::observe::status::{Actor, Hydrator, Ledger, Pod, Problem, Sequence as SequenceStatus, Status};
+use crate::observe::{REVISION, VERSION, log::rfc3339};
+use crate::shutdown::Phase;
+
+/// A sequence is worth a word from this share of its IDs on.
+const NEARLY_USED_UP: f64 = 0.8;
+
+/// Everything but the problems.
+pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
+    let settings = &process.settings;
+    let known = process.known.load();
+    let view = process.ledger();
+    let supply = process.supply(|supply| supply.clone());
+    let identity = known.identity.as_ref();
+    Status {
+        version: VERSION.to_owned(),
+        revision: REVISION.to_owned(),
+        instance: settings.instance.to_string(),
+        environment: settings.environment.to_string(),
+        stage: settings.stage.to_string(),
+        cluster: settings.cluster.to_string(),
+        roles: process.roles.names().map(str::to_owned).collect(),
+        state: match phase {
+            Phase::Starting => "starting",
+            Phase::Serving => "serving",
+            Phase::Draining | Phase::Closing => "draining",
+        }
+        .to_owned(),
+        uptime_seconds: process.now().as_secs(),
+        ledger: Ledger {
+            url: process.ledger_url(redact_url),
+            id: identity.map(|identity| identity.ledger.to_string()),
+            epoch: identity.map(|identity| identity.life.epoch),
+            state: if view.state.is_empty() { "down" } else { view.state }.to_owned(),
+            last_error: view.last_error,
+        },
+        pods: pods
+            .iter()
+            .map(|pod| Pod {
+                address: pod.address.to_string(),
+                state: pod.state.to_owned(),
+                run_id: pod.run_id.as_deref().map(str::to_owned),
+                blocks: supply.blocks.get(&pod.address).map_or_else(Default::default, |blocks| {
+                    blocks.iter().map(|(name, n)| (name.to_string(), *n)).collect()
+                }),
+                last_error: pod.last_error.clone(),
+            })
+            .collect(),
+        sequences: known
+            .sequences()
+            .map(|sequence| {
+                let (pod_ids, supply_seconds) =
+                    supply.sequences.get(&sequence.facts.name).copied().unwrap_or_default();
+                SequenceStatus {
+                    name: sequence.facts.name.to_string(),
+                    generation: sequence.facts.generation,
+                    granted: sequence.high_water().to_string(),
+                    last: sequence.facts.last.to_string(),
+                    reserve_ids: sequence.counters.reserve_ids.load(Ordering::Relaxed),
+                    pod_ids,
+                    supply_seconds,
+                    ids_per_second: sequence.counters.ids_per_second(),
+                    state: state(sequence).to_owned(),
+                }
+            })
+            .collect(),
+        actors: process
+            .parts()
+            .iter()
+            .map(|part| Actor {
+                name: part.name.clone(),
+                restarts: part.restarts.load(Ordering::Relaxed),
+                queued: part.queued.len().max(0).unsigned_abs(),
+            })
+            .collect(),
+        hydrator: Hydrator { leader: supply.leads, last_success: supply.last_success.map(rfc3339) },
+        problems: Vec::new(),
+    }
+}
+
+fn state(sequence: &Sequence) -> &'static str {
+    if sequence.facts.retired {
+        "retired"
+    } else if sequence.facts.halted.is_some() {
+        "halted"
+    } else if sequence.left_at_most() == 0 {
+        "exhausted"
+    } else {
+        "active"
+    }
+}
+
+/// What a person should look at, without since when.
+pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut problem = |what: String, remedy: String| {
+        found.push(Problem { what, since: String::new(), remedy });
+    };
+    let known = process.known.load();
+    let ledger = process.ledger();
+    let error = ledger.last_error.unwrap_or_default();
+    match ledger.state {
+        "closed" => problem(
+            format!("the ledger is closed: {error}"),
+            "pods and reserve serve on; see `blockhouse ledger show`".to_owned(),
+        ),
+        "refused" => problem(
+            format!("the ledger is refused: {error}"),
+            "point ledger.url, environment and ledger.id at the right ledger".to_owned(),
+        ),
+        "down" => problem(
+            format!("the ledger can't be reached: {error}"),
+            "pods and reserve serve on; bring the ledger back before they are empty".to_owned(),
+        ),
+        _ => {}
+    }
+    if let Some(conflict) = &known.conflict {
+        problem(
+            format!("two ledgers are named, so nothing is taken from tier 3: {conflict}"),
+            "pin ledger.id, or restart the Redis that names the wrong one".to_owned(),
+        );
+    }
+    for pod in pods.iter().filter(|pod| pod.state != "up") {
+        let error = pod.last_error.as_deref().unwrap_or("no answer yet");
+        let remedy = if pod.state == "refused" {
+            "give the cluster plain Redis masters of its own, with config/redis.conf"
+        } else {
+            "the other pods and the ledger serve meanwhile; bring it back, it may be empty"
+        };
+        problem(format!("pod {} is {}: {error}", pod.address, pod.state), remedy.to_owned());
+    }
+    if phase == Phase::Serving && known.identity.is_some() && known.catalogue.sequences.is_empty() {
+        problem(
+            "there is no sequence yet".to_owned(),
+            "create one: `blockhouse sequence create NAME`".to_owned(),
+        );
+    }
+    for sequence in known.sequences() {
+        sequence_problems(sequence, &mut problem);
+    }
+    found
+}
+
+fn sequence_problems(sequence: &Sequence, problem: &mut impl FnMut(String, String)) {
+    let facts = &sequence.facts;
+    let name = &facts.name;
+    if let Some(why) = &facts.halted {
+        problem(
+            format!("sequence '{name}' is halted: {why}"),
+            format!("once the cause is resolved: `blockhouse sequence resume {name}`"),
+        );
+    }
+    let space = (facts.last - facts.first) as f64 + 1.0;
+    let used = 1.0 - sequence.left_at_most() as f64 / space;
+    if used >= NEARLY_USED_UP && !facts.retired {
+        problem(
+            format!("sequence '{name}' has used {:.0} % of its IDs", used * 100.0),
+            format!("raise its maximum: `blockhouse sequence set {name} --max N`"),
+        );
+    }
+    let duplicates = sequence.counters.duplicate_ranges.load(Ordering::Relaxed);
+    if duplicates > 0 {
+        problem(
+            format!("{duplicates} ranges of sequence '{name}' overlapped IDs served before, and were discarded"),
+            "find out which pod or ledger went back in time: the log names each range".to_owned(),
+        );
+    }
+}

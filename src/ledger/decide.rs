@@ -1,0 +1,327 @@
+//! What the embedded engines decide alike, without storing anything: whether a process may use a ledger, what a
+//! grant request gets, what a change does to a sequence.
+//!
+//! PostgreSQL decides the same inside its statements; `tests/conformance` holds all of them to it.
+
+use super::{
+    Expected, Facts, Grant, GrantRecord, GrantRequest, LedgerError, NewSequence, SequenceChange, SequenceRow,
+    State,
+};
+use crate::block::{Catalogue, Identity, SequenceFacts, Span, Stamp};
+
+/// What a ledger says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Which ledger, in which life.
+    pub identity: Identity,
+    /// Open or closed.
+    pub state: State,
+    /// Raised with every change of a sequence's facts.
+    pub catalogue_version: i64,
+}
+
+impl LedgerRow {
+    /// Whether a process with these expectations may use the ledger (S5).
+    ///
+    /// # Errors
+    /// [`LedgerError::Wrong`].
+    pub fn admit(&self, expected: &Expected) -> Result<(), LedgerError> {
+        let Identity { ledger, environment, .. } = &self.identity;
+        if *environment != *expected.environment {
+            return Err(LedgerError::Wrong(format!(
+                "the ledger {ledger} belongs to the environment '{environment}', this process to '{}'",
+                expected.environment
+            )));
+        }
+        match expected.id {
+            Some(pinned) if pinned != *ledger => {
+                Err(LedgerError::Wrong(format!("the ledger is {ledger}, but ledger.id pins {pinned}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a process must know, put together from the rows of all sequences in the order of their names.
+    pub fn facts(self, rows: Vec<SequenceRow>, descends: bool) -> Facts {
+        let stamp = Stamp { epoch: self.identity.life.epoch, version: self.catalogue_version };
+        let granted = rows.iter().map(|row| (row.facts.name.clone(), row.granted)).collect();
+        let sequences = rows.into_iter().map(|row| (row.facts.name.clone(), row.facts)).collect();
+        let catalogue = Catalogue { stamp, sequences };
+        Facts { identity: self.identity, state: self.state, descends, catalogue, granted }
+    }
+}
+
+/// What `request` gets of the sequence whose row is `row`: the grant to commit, or the refusal.
+///
+/// `recorded` is the last ID of the sequence's newest recorded grant, 0 without any. Nothing is granted that is not
+/// above both it and what the caller knows (S3).
+///
+/// # Errors
+/// Every refusal that [`LedgerError`] has for a grant.
+pub fn grant(
+    ledger: &LedgerRow,
+    row: Option<&SequenceRow>,
+    recorded: i64,
+    request: &GrantRequest,
+) -> Result<Grant, LedgerError> {
+    let life = ledger.identity.life;
+    if let State::Closed(why) = &ledger.state {
+        return Err(LedgerError::Closed(why.to_string()));
+    }
+    if request.life != life {
+        return Err(LedgerError::Stale(format!(
+            "it lives in epoch {} and the request names {}",
+            life.epoch, request.life.epoch
+        )));
+    }
+    let row = row.ok_or_else(|| LedgerError::Unknown(request.sequence.to_string()))?;
+    let SequenceRow { facts, granted, grants } = row;
+    if facts.retired {
+        return Err(LedgerError::Retired);
+    }
+    // Before what a ledger that went back has forgotten too.
+    let known = request.known_high_water.max(recorded);
+    if *granted < known {
+        return Err(LedgerError::WentBack { granted: *granted, known });
+    }
+    if let Some(why) = &facts.halted {
+        return Err(LedgerError::Halted(why.to_string()));
+    }
+    if request.generation != facts.generation {
+        return Err(LedgerError::Stale(format!(
+            "'{}' is in generation {} and the request names {}",
+            facts.name, facts.generation, request.generation
+        )));
+    }
+    let left = facts.last.saturating_sub(*granted).max(0);
+    let exhausted = LedgerError::Exhausted { left };
+    let Some(count) = size(left, request) else { return Err(exhausted) };
+    let span = granted.checked_add(1).and_then(|first| Span::new(first, count)).ok_or(exhausted)?;
+    Ok(Grant { span, number: grants + 1, generation: facts.generation, life, left: left - count })
+}
+
+/// `min(left, max(need, min(want, left / 64)))`; `None` where `left` is less than the least that is of use.
+fn size(left: i64, request: &GrantRequest) -> Option<i64> {
+    let least = request.least.max(1);
+    let welcome = request.want.min(left / 64);
+    (left >= least).then(|| request.need.max(welcome).max(least).min(left))
+}
+
+/// What is recorded of a grant, in the transaction that makes it.
+pub fn record(grant: &Grant, request: &GrantRequest, at_us: i64) -> GrantRecord {
+    GrantRecord {
+        number: grant.number,
+        span: grant.span,
+        generation: grant.generation,
+        epoch: grant.life.epoch,
+        at_us,
+        purpose: request.purpose.name().to_owned(),
+        holder: request.holder.to_string(),
+        cluster: request.cluster.to_string(),
+        pod: request.pod.as_deref().map(str::to_owned),
+    }
+}
+
+/// The first row of a new sequence.
+///
+/// # Errors
+/// [`LedgerError::Invalid`].
+pub fn first_row(new: &NewSequence) -> Result<SequenceRow, LedgerError> {
+    new.check().map_err(LedgerError::Invalid)?;
+    let facts = SequenceFacts {
+        name: new.name.clone(),
+        generation: 1,
+        first: new.first,
+        last: new.last,
+        block_size: new.block_size,
+        buffer_seconds: new.buffer.map(seconds),
+        failover_gap: new.failover_gap.unwrap_or_else(|| NewSequence::default_gap(new.first, new.last)),
+        halted: None,
+        retired: false,
+    };
+    Ok(SequenceRow { granted: new.first - 1, grants: 0, facts })
+}
+
+/// Carries out `sequence set`, or leaves `facts` as they were.
+///
+/// # Errors
+/// [`LedgerError::Retired`], [`LedgerError::Invalid`].
+pub fn change(facts: &mut SequenceFacts, change: &SequenceChange) -> Result<(), LedgerError> {
+    let name = &facts.name;
+    if facts.retired {
+        return Err(LedgerError::Retired);
+    }
+    if let Some(last) = change.last.filter(|last| *last < facts.last) {
+        let present = facts.last;
+        return Err(LedgerError::Invalid(format!(
+            "the maximum of '{name}' is {present} and can't be lowered to {last}"
+        )));
+    }
+    if let Some(size) = change.block_size.filter(|size| *size < 1) {
+        return Err(LedgerError::Invalid(format!("the block size must be 1 or more, not {size}")));
+    }
+    if change.failover_gap.is_some_and(|gap| gap < 0) {
+        return Err(LedgerError::Invalid("the failover gap can't be negative".to_owned()));
+    }
+    facts.last = change.last.unwrap_or(facts.last);
+    facts.block_size = change.block_size.unwrap_or(facts.block_size);
+    facts.failover_gap = change.failover_gap.unwrap_or(facts.failover_gap);
+    if let Some(buffer) = change.buffer {
+        facts.buffer_seconds = buffer.map(seconds);
+    }
+    Ok(())
+}
+
+/// A name that is taken is no error where the caller says so.
+///
+/// # Errors
+/// [`LedgerError::Invalid`].
+pub fn taken(new: &NewSequence) -> Result<(), LedgerError> {
+    if new.if_not_exists {
+        return Ok(());
+    }
+    Err(LedgerError::Invalid(format!("the sequence '{}' exists, and names are never reused", new.name)))
+}
+
+fn seconds(buffer: std::time::Duration) -> i64 {
+    i64::try_from(buffer.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::block::Life;
+    use crate::ledger::Purpose;
+
+    const LIFE: Life = Life { epoch: 3, token: Uuid::from_u128(7) };
+
+    fn ledger() -> LedgerRow {
+        let identity = Identity { ledger: Uuid::from_u128(1), environment: "test".to_owned(), life: LIFE };
+        LedgerRow { identity, state: State::Open, catalogue_version: 1 }
+    }
+
+    fn row(first: i64, last: i64, granted: i64) -> SequenceRow {
+        let new = NewSequence {
+            name: "tasks".into(),
+            first,
+            last,
+            block_size: 1,
+            buffer: None,
+            failover_gap: None,
+            if_not_exists: false,
+        };
+        SequenceRow { granted, ..first_row(&new).unwrap() }
+    }
+
+    fn request(least: i64, need: i64, want: i64) -> GrantRequest {
+        GrantRequest {
+            sequence: "tasks".into(),
+            generation: 1,
+            life: LIFE,
+            least,
+            need,
+            want,
+            known_high_water: 0,
+            purpose: Purpose::Fallback,
+            holder: "holder".into(),
+            cluster: "cluster".into(),
+            pod: None,
+        }
+    }
+
+    /// Numbers of every magnitude, the edges of `i64` included.
+    fn ids() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            1i64..200,
+            1i64..1 << 40,
+            (i64::MAX - 200)..=i64::MAX,
+            prop::sample::select(vec![1, i64::MAX]),
+        ]
+    }
+
+    #[test]
+    fn a_closed_ledger_says_so_before_anything_else() {
+        let closed = LedgerRow { state: State::Closed("another timeline".into()), ..ledger() };
+        let stale = GrantRequest { life: Life { epoch: 2, ..LIFE }, ..request(1, 1, 1) };
+        let refusal = grant(&closed, None, 0, &stale);
+        assert!(matches!(refusal, Err(LedgerError::Closed(why)) if why == "another timeline"));
+    }
+
+    #[test]
+    fn a_counter_below_its_own_newest_record_grants_nothing() {
+        let row = row(1, 1000, 50);
+        let refusal = grant(&ledger(), Some(&row), 60, &request(1, 1, 1));
+        assert!(matches!(refusal, Err(LedgerError::WentBack { granted: 50, known: 60 })));
+        assert!(grant(&ledger(), Some(&row), 50, &request(1, 1, 1)).is_ok());
+    }
+
+    #[test]
+    fn a_counter_that_went_back_is_reported_before_what_else_may_be_old() {
+        let mut old = row(1, 1000, 50);
+        old.facts.halted = Some("long ago".into());
+        let newer = GrantRequest { generation: 2, known_high_water: 51, ..request(1, 1, 1) };
+        assert!(matches!(grant(&ledger(), Some(&old), 0, &newer), Err(LedgerError::WentBack { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn a_grant_has_the_size_that_was_promised_and_begins_after_the_counter(
+            (a, b, c) in (ids(), ids(), ids()), (least, need, want) in (ids(), ids(), ids()),
+        ) {
+            let mut bounds = [a, b, c];
+            bounds.sort_unstable();
+            let [first, granted, last] = bounds;
+            let (need, want) = (need.max(least), want.max(need).max(least));
+            let row = row(first, last, granted);
+            let left = i128::from(last) - i128::from(granted);
+            match grant(&ledger(), Some(&row), granted, &request(least, need, want)) {
+                Ok(grant) => {
+                    let welcome = i128::from(want).min(left / 64);
+                    prop_assert_eq!(i128::from(grant.span.count()), left.min(welcome.max(need.into())));
+                    prop_assert!(grant.span.count() >= least);
+                    prop_assert_eq!(grant.span.first(), granted + 1);
+                    prop_assert!(grant.span.within(first, last));
+                    prop_assert_eq!(i128::from(grant.left), left - i128::from(grant.span.count()));
+                }
+                Err(LedgerError::Exhausted { left: told }) => {
+                    prop_assert_eq!(i128::from(told), left);
+                    prop_assert!(left < i128::from(least));
+                }
+                Err(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        /// Whoever asks for whatever, in whatever order: no ID twice, none skipped, none beyond the end.
+        #[test]
+        fn grants_tile_the_sequence(
+            first in ids(), space in 1i64..5000,
+            asks in prop::collection::vec((1i64..50, 0i64..50, 0i64..500), 1..100),
+        ) {
+            let last = first.saturating_add(space - 1);
+            let mut row = row(first, last, first - 1);
+            for (least, more, welcome) in asks {
+                let ask = request(least, least + more, least + more + welcome);
+                let Ok(grant) = grant(&ledger(), Some(&row), row.granted, &ask) else { continue };
+                prop_assert_eq!((grant.span.first(), grant.number), (row.granted + 1, row.grants + 1));
+                (row.granted, row.grants) = (grant.span.last(), grant.number);
+                prop_assert!(row.granted <= last);
+            }
+        }
+
+        /// A request that breaks its own rules still gets at least one ID, and none that isn't there.
+        #[test]
+        fn a_request_beyond_reason_breaks_nothing(
+            granted in 0i64..=100, known in any::<i64>(),
+            (least, need, want) in any::<(i64, i64, i64)>(),
+        ) {
+            let ask = GrantRequest { known_high_water: known, ..request(least, need, want) };
+            if let Ok(grant) = grant(&ledger(), Some(&row(1, 100, granted)), 0, &ask) {
+                prop_assert!(grant.span.within(granted + 1, 100));
+                prop_assert!(known <= granted);
+            }
+        }
+    }
+}

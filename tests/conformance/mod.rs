@@ -1,0 +1,171 @@
+//! What every ledger engine does alike, whatever stores it: the same behaviours run on memory, SQLite and PostgreSQL.
+//!
+//! An engine's test file implements [`Bed`], writes a `run` that makes a fresh one for each behaviour, has this module
+//! in scope as `conformance` and calls `conformance::behaviours!(run)`.
+
+// A failed expectation of a test's helper is the test's failure.
+#![allow(clippy::unwrap_used)]
+
+pub mod catalogue;
+pub mod clusters;
+pub mod fences;
+pub mod grants;
+pub mod records;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use blockhouse::block::Life;
+use blockhouse::ledger::{Admin, Expected, Grant, GrantRequest, LedgerError, NewSequence, Purpose};
+use tokio::time::Instant;
+
+/// The environment that every bed's ledger is migrated for.
+pub const ENVIRONMENT: &str = "test";
+
+/// A fresh ledger of one engine, migrated for [`ENVIRONMENT`], without sequences.
+pub trait Bed {
+    /// One more process's handle.
+    fn handle(&self, expected: Expected) -> Rc<dyn Admin>;
+
+    /// One more process's handle, of a process that is in the right place.
+    fn open(&self) -> Rc<dyn Admin> {
+        self.handle(Expected { environment: ENVIRONMENT.into(), id: None })
+    }
+}
+
+/// Makes one `#[test]` of each behaviour: `run` is an `fn(impl AsyncFnOnce(&dyn Bed))`.
+macro_rules! behaviours {
+    ($run:path) => {
+        conformance::behaviours! { $run:
+            catalogue {
+                a_fresh_ledger_is_open_and_empty,
+                a_created_sequence_reads_back_as_it_was_asked_for,
+                a_gap_that_nobody_chose_follows_from_the_space,
+                a_name_is_taken_once,
+                what_cannot_be_a_sequence_is_refused,
+                a_change_touches_only_what_it_names,
+                a_maximum_is_never_lowered,
+                a_change_that_cannot_be_changes_nothing,
+                the_version_rises_with_facts_and_with_nothing_else,
+                the_first_reason_of_a_halt_stays,
+                a_sequence_is_retired_for_good,
+                a_name_that_nobody_created_is_unknown_to_every_call,
+                migrating_again_changes_nothing,
+            }
+            grants {
+                grants_follow_one_another_without_a_gap,
+                a_grant_is_no_more_than_a_64th_of_what_is_left_but_what_is_needed,
+                the_last_id_of_all_can_be_granted,
+                one_grant_can_take_a_whole_sequence,
+                an_exhausted_sequence_says_how_many_are_left_and_keeps_them,
+                a_raised_maximum_gives_ids_again,
+                sequences_do_not_touch_one_another,
+                grants_of_many_at_once_are_distinct_and_contiguous,
+            }
+            fences {
+                a_halted_sequence_grants_nothing_until_it_is_resumed,
+                a_retired_sequence_grants_nothing,
+                another_life_is_stale,
+                another_generation_is_stale,
+                a_counter_below_what_is_known_commits_nothing,
+                a_refused_grant_leaves_no_trace,
+                another_environment_is_refused_by_every_call,
+                another_ledger_than_the_pinned_one_is_refused_by_every_call,
+                only_its_own_lives_led_to_a_ledger,
+            }
+            records {
+                an_id_leads_to_the_grant_it_came_from,
+                an_id_that_was_never_granted_leads_nowhere,
+                pruning_keeps_the_newest_record,
+                pruning_deletes_no_more_than_it_is_told_to,
+                pruning_leaves_what_is_young,
+            }
+            clusters {
+                one_holder_leads_a_cluster,
+                a_lead_that_is_not_renewed_passes_on,
+                a_lead_that_is_given_up_passes_on_at_once,
+                a_lead_is_shown_with_its_end,
+                demand_adds_up_by_cluster_and_sequence,
+            }
+        }
+    };
+    ($run:path: $($module:ident { $($name:ident,)* })*) => {
+        $($(
+            #[test]
+            fn $name() {
+                $run(conformance::$module::$name)
+            }
+        )*)*
+    };
+}
+pub(crate) use behaviours;
+
+/// A sequence of the IDs `first..=last`.
+fn sequence(name: &str, first: i64, last: i64) -> NewSequence {
+    NewSequence {
+        name: name.into(),
+        first,
+        last,
+        block_size: 1000,
+        buffer: None,
+        failover_gap: None,
+        if_not_exists: false,
+    }
+}
+
+/// Creates the sequence `tasks` of the IDs `first..=last` and gives a request for one ID of it.
+async fn tasks(ledger: &dyn Admin, first: i64, last: i64) -> GrantRequest {
+    ledger.create(&sequence("tasks", first, last)).await.unwrap();
+    request("tasks", life(ledger).await)
+}
+
+/// Asks for one ID and welcomes no more.
+fn request(sequence: &str, life: Life) -> GrantRequest {
+    GrantRequest {
+        sequence: sequence.into(),
+        generation: 1,
+        life,
+        least: 1,
+        need: 1,
+        want: 1,
+        known_high_water: 0,
+        purpose: Purpose::Fallback,
+        holder: "holder-1".into(),
+        cluster: "cluster-1".into(),
+        pod: None,
+    }
+}
+
+/// Takes exactly `count` IDs, or what a refusal says.
+async fn take(ledger: &dyn Admin, like: &GrantRequest, count: i64) -> Result<Grant, LedgerError> {
+    ledger.grant(&GrantRequest { least: count, need: count, want: count, ..like.clone() }).await
+}
+
+async fn life(ledger: &dyn Admin) -> Life {
+    ledger.facts(None).await.unwrap().identity.life
+}
+
+async fn granted(ledger: &dyn Admin, sequence: &str) -> i64 {
+    let facts = ledger.facts(None).await.unwrap();
+    facts.granted.iter().find(|(name, _)| &**name == sequence).map(|(_, granted)| *granted).unwrap()
+}
+
+/// Asks again until it holds, for at most ten seconds.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The result is an error of this kind.
+macro_rules! refused {
+    ($result:expr, $kind:pat $(if $guard:expr)?) => {
+        match $result {
+            Err($kind) $(if $guard)? => {}
+            other => panic!("expected {}, got {other:?}", stringify!($kind $(if $guard)?)),
+        }
+    };
+}
+use refused;
