@@ -161,15 +161,23 @@ impl From<io::Error> for Broken {
 
 impl From<hyper::Error> for Broken {
     fn from(error: hyper::Error) -> Broken {
-        let source = std::error::Error::source(&error);
-        if let Some(system) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
-            return Broken(reason(system));
-        }
-        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-            return Broken("the connection ended before the answer".to_owned());
-        }
-        Broken(one_line(&format!("what listens there doesn't speak HTTP ({error})")))
+        Broken(broken(&error))
     }
+}
+
+fn broken(error: &hyper::Error) -> String {
+    let source = std::error::Error::source(error);
+    if let Some(system) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        return reason(system);
+    }
+    // A request that was cancelled because of what the connection met.
+    if let Some(met) = source.and_then(|source| source.downcast_ref::<hyper::Error>()) {
+        return broken(met);
+    }
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return "the connection ended before the answer".to_owned();
+    }
+    one_line(&format!("what listens there doesn't speak HTTP ({error})"))
 }
 
 /// The system's reason without its number: `connection refused`.
