@@ -21,7 +21,7 @@ use tokio::time::Instant;
 fn run<F: Future<Output = ()>>(test: F) {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().start_paused(true).build().unwrap()
+        builder.enable_all().start_paused(true).build().expect("a runtime needs no more than file handles")
     };
     System::with_tokio_rt(runtime).block_on(test);
 }
@@ -215,7 +215,7 @@ impl<A: Supervised + Actor<Context = Context<A>>> Future for Guard<A> {
 }
 
 fn ids(count: i64, tally: &Arc<Tally>) -> Range {
-    Range::hold(Span::new(1, count).unwrap(), Arc::clone(tally))
+    Range::hold(Span::new(1, count).expect("1 or more"), Arc::clone(tally))
 }
 
 fn hold(count: i64, tally: &Arc<Tally>) -> Hold {
@@ -263,7 +263,10 @@ fn a_guard_keeps_address_and_queued_messages_through_a_panic() {
         assert_eq!(probe.send(Note(3)).await.unwrap(), 3);
         assert_eq!(trace.notes(), [1, 2, 3]);
         assert_eq!((trace.restarts.get(), trace.starts.get()), (2, 3));
-        assert!(matches!(probe.send(Panic).await, Err(MailboxError::Closed)), "the one that panicked is told");
+        assert!(
+            matches!(probe.send(Panic).await, Err(MailboxError::Closed)),
+            "the one that panicked is told"
+        );
         assert!(probe.connected());
     });
 }
@@ -300,7 +303,8 @@ fn a_mailbox_is_bounded_for_try_send_only_and_for_each_clone_of_the_address() {
         let probe = Probe { capacity: Some(2), ..Probe::new(&trace) }.start();
         settle().await;
 
-        let taken = |address: &Addr<Probe>| (0..100).take_while(|n| address.try_send(Note(*n)).is_ok()).count();
+        let taken =
+            |address: &Addr<Probe>| (0..100).take_while(|n| address.try_send(Note(*n)).is_ok()).count();
         assert_eq!(taken(&probe), 2);
         let other = probe.clone();
         assert_eq!(taken(&other), 1, "a clone has a place of its own");
@@ -322,7 +326,11 @@ fn a_request_to_a_full_mailbox_is_not_queued_before_it_is_polled() {
         settle().await;
         let (first, second) = (probe.send(Note(1)), probe.send(Note(2)));
         settle().await;
-        assert_eq!(trace.notes(), [1], "order and arrival of requests hold only where somebody waits for them");
+        assert_eq!(
+            trace.notes(),
+            [1],
+            "order and arrival of requests hold only where somebody waits for them"
+        );
         assert_eq!((second.await.unwrap(), first.await.unwrap()), (2, 1));
     });
 }
