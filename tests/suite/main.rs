@@ -2,6 +2,7 @@
 
 mod support;
 
+mod cluster;
 mod ledger;
 mod pods;
 mod service;

@@ -1,4 +1,17 @@
 //! Servers, processes, proxies and checkers that tests are written with.
 
+pub mod caller;
+pub mod checker;
+pub mod cluster;
+pub mod http;
+pub mod load;
+pub mod metrics;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
 pub mod redis;
+pub mod wait;
+
+pub use checker::Checker;
+pub use cluster::Cluster;
+pub use load::Load;
