@@ -74,8 +74,10 @@ impl Target {
 
     /// A pod for the present thread; connects when first used.
     pub fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
-        let _ = (settings, log);
-        todo!()
+        match self {
+            Target::Redis(server) => server.open(settings, log),
+            Target::Memory(server) => server.open(),
+        }
     }
 }
 

@@ -1,0 +1,310 @@
+//! One connection to one server: opened once, kept until it fails, dropped with the first answer that doesn't prove itself.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
+use deadpool_redis::redis::{self, Pipeline, ServerError, Value};
+use deadpool_redis::{Connection, Pool};
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, WeakShared};
+use slog::debug;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Shared;
+use super::counter::{Counter, Known};
+use super::proof::{Life, Proof};
+use super::script::Script;
+use crate::config::settings;
+use crate::pods::{PodError, Scope};
+
+/// What a pod sends through, on one thread. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Wire(Rc<Inner>);
+
+struct Inner {
+    server: Arc<Shared>,
+    pool: Pool,
+    timeout: Duration,
+    connect_timeout: Duration,
+    prefix: Arc<str>,
+    link: RefCell<Option<Rc<Link>>>,
+    /// Those who need a connection share one attempt; it ends when the last of them goes.
+    attempt: RefCell<Option<WeakShared<Attempt>>>,
+    log: slog::Logger,
+}
+
+type Attempt = LocalBoxFuture<'static, Result<Rc<Link>, PodError>>;
+
+/// A connection, bound to the life of the server that it began in.
+struct Link {
+    connection: MultiplexedConnection,
+    /// The same connection as the pool knows it.
+    pooled: RefCell<Option<Connection>>,
+    life: Life,
+    counter: Arc<Mutex<Counter>>,
+    rng: RefCell<fastrand::Rng>,
+}
+
+/// One call of a script.
+pub(super) struct Request<'a> {
+    pub script: &'a Script,
+    /// Whose entries it touches, where it touches any.
+    pub scope: Option<&'a Scope>,
+    /// The script's own arguments.
+    pub args: &'a dyn Fn(&mut Pipeline),
+}
+
+impl Wire {
+    pub(super) fn new(server: Arc<Shared>, settings: &settings::Redis, log: &slog::Logger) -> Wire {
+        let config =
+            redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let manager = deadpool_redis::Manager::new_with_config(server.info.clone(), config)
+            .expect("an address that was parsed is one that can be tried");
+        let pool =
+            Pool::builder(manager).max_size(1).build().expect("a pool without time-outs needs no runtime");
+        let log = log.new(slog::o!("pod" => server.address.to_string()));
+        Wire(Rc::new(Inner {
+            server,
+            pool,
+            timeout: settings.timeout,
+            connect_timeout: settings.connect_timeout,
+            prefix: settings.prefix.clone(),
+            link: RefCell::default(),
+            attempt: RefCell::default(),
+            log,
+        }))
+    }
+
+    pub(super) fn server(&self) -> &Shared {
+        &self.0.server
+    }
+
+    pub(super) fn prefix(&self) -> &Arc<str> {
+        &self.0.prefix
+    }
+
+    /// Waits for the connection as long as opening one may take. For calls that nobody's request waits for.
+    pub(super) async fn ready(&self) -> Result<(), PodError> {
+        self.link().await.map(drop)
+    }
+
+    /// Sends a request once, and gives what the script brought after its proof held.
+    ///
+    /// Waits for a connection no longer than for an answer: a caller doesn't pay for [`Wire::ready`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; other calls in flight on it still get their answers.
+    pub(super) async fn call(&self, request: Request<'_>) -> Result<(Proof, Value), PodError> {
+        let link = match timeout(self.0.timeout, self.link()).await {
+            Ok(link) => link?,
+            Err(_) => return Err(PodError::Failed(format!("not connected within {:?}", self.0.timeout))),
+        };
+        let guard = InFlight { wire: self, link: &link, answered: false };
+        let answer = match timeout(self.0.timeout, link.call(&self.0.prefix, &request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PodError::InDoubt(format!("no answer within {:?}", self.0.timeout))),
+        };
+        guard.answered(&answer);
+        answer
+    }
+
+    async fn link(&self) -> Result<Rc<Link>, PodError> {
+        if let Some(link) = &*self.0.link.borrow() {
+            return Ok(link.clone());
+        }
+        let running = self.0.attempt.borrow().as_ref().and_then(WeakShared::upgrade);
+        let attempt = running.unwrap_or_else(|| {
+            let attempt = self.clone().connect().boxed_local().shared();
+            *self.0.attempt.borrow_mut() = attempt.downgrade();
+            attempt
+        });
+        attempt.await
+    }
+
+    async fn connect(self) -> Result<Rc<Link>, PodError> {
+        let inner = &self.0;
+        let link = match timeout(inner.connect_timeout, Link::open(inner)).await {
+            Ok(link) => Rc::new(link?),
+            Err(_) => {
+                return Err(PodError::Failed(format!("cannot connect within {:?}", inner.connect_timeout)));
+            }
+        };
+        debug!(inner.log, "connected"; "run_id" => &link.life.run_id);
+        *inner.link.borrow_mut() = Some(link.clone());
+        Ok(link)
+    }
+
+    fn hang_up(&self, link: &Rc<Link>) {
+        let mut current = self.0.link.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, link)) {
+            *current = None;
+        }
+        link.leave_pool();
+    }
+}
+
+impl Link {
+    async fn open(inner: &Inner) -> Result<Link, PodError> {
+        let failed = |error: String| PodError::Failed(format!("cannot connect: {error}"));
+        let pooled = inner.pool.get().await.map_err(|error| match error {
+            deadpool_redis::PoolError::Backend(error) => failed(error.to_string()),
+            error => failed(error.to_string()),
+        })?;
+        let mut link = Link {
+            connection: pooled.clone(),
+            pooled: RefCell::new(Some(pooled)),
+            life: Life { run_id: String::new(), replid: String::new() },
+            counter: Arc::default(),
+            rng: RefCell::new(fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().1)),
+        };
+        let hello = Request { script: &inner.server.scripts.hello, scope: None, args: &|_| {} };
+        let (proof, _) = link.call(&inner.prefix, &hello).await?;
+        link.counter = inner.server.counter_of(&proof.life);
+        link.life = proof.life;
+        Ok(link)
+    }
+
+    /// One round trip; two where the server doesn't know the script, which certainly means that it did nothing.
+    async fn call(&self, prefix: &str, request: &Request<'_>) -> Result<(Proof, Value), PodError> {
+        let script = request.script;
+        let sent = self.send(prefix, request, ["EVALSHA", &script.sha]).await?;
+        let sent = match sent {
+            Err(error) if error.code() == "NOSCRIPT" => {
+                self.send(prefix, request, ["EVAL", script.body]).await?
+            }
+            sent => sent,
+        };
+        sent.map_err(|error| certain(&error))
+    }
+
+    /// The script's own proof can't come with an error, so an ECHO goes first: an error is ours, and the script
+    /// certainly not carried out, only behind our own nonce.
+    async fn send(
+        &self,
+        prefix: &str,
+        request: &Request<'_>,
+        [eval, script]: [&str; 2],
+    ) -> Result<Result<(Proof, Value), ServerError>, PodError> {
+        let sent = lock(&self.counter).known();
+        let nonce = self.rng.borrow_mut().u64(..).to_string();
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("ECHO").arg(&nonce).cmd(eval).arg(script).arg(0);
+        self.head(&mut pipeline, prefix, &nonce, sent, request.scope);
+        (request.args)(&mut pipeline);
+
+        let mut connection = self.connection.clone();
+        let in_doubt = |why: String| PodError::InDoubt(why);
+        let answers = connection.req_packed_commands(&pipeline, 0, 2).await;
+        let answers = answers.map_err(|error| in_doubt(format!("connection lost: {error}")))?;
+        let Ok([Value::BulkString(echo), answer]) = <[Value; 2]>::try_from(answers) else {
+            return Err(in_doubt("an answer of another shape than was asked for".to_owned()));
+        };
+        if echo != nonce.as_bytes() {
+            return Err(in_doubt("another call's answer".to_owned()));
+        }
+        if let Value::ServerError(error) = answer {
+            return Ok(Err(error));
+        }
+        let (proof, payload) =
+            Proof::read(answer).map_err(|error| in_doubt(format!("an answer that doesn't read: {error}")))?;
+        if proof.nonce != nonce {
+            return Err(in_doubt("another call's answer".to_owned()));
+        }
+        self.judge(sent, &proof, request.scope)?;
+        Ok(Ok((proof, payload)))
+    }
+
+    fn head(&self, pipeline: &mut Pipeline, prefix: &str, nonce: &str, sent: Known, scope: Option<&Scope>) {
+        pipeline.arg(nonce).arg(prefix).arg(&self.life.run_id).arg(&self.life.replid);
+        pipeline.arg(sent.token).arg(sent.popped);
+        match scope {
+            Some(scope) => pipeline.arg(scope.ledger.to_string()).arg(&*scope.cluster),
+            None => pipeline.arg("").arg(""),
+        };
+        // Redis counts on from it, in 64 bits with a sign.
+        pipeline.arg(self.rng.borrow_mut().u64(1..1 << 62));
+    }
+
+    fn judge(&self, sent: Known, proof: &Proof, scope: Option<&Scope>) -> Result<(), PodError> {
+        let bound = !self.life.run_id.is_empty();
+        let mut refusal = proof.refusal(bound.then_some(&self.life), scope);
+        if refusal.is_none() || proof.restored {
+            let mut counter = lock(&self.counter);
+            if proof.restored {
+                counter.condemn(proof.token);
+            } else if bound && counter.observe(sent, proof.token, proof.popped).is_err() {
+                refusal = Some("its memory was replaced by an older copy of itself".to_owned());
+            }
+        }
+        match (refusal, proof.done) {
+            (None, true) => Ok(()),
+            (Some(why), false) => Err(PodError::Refused(why)),
+            (None, false) => Err(PodError::Refused("it declined and didn't say why".to_owned())),
+            // It did the work, and must not have: what that brought is worth nothing.
+            (Some(why), true) => Err(PodError::InDoubt(why)),
+        }
+    }
+
+    /// Never goes back to the pool, which would hand it out again.
+    fn leave_pool(&self) {
+        self.pooled.borrow_mut().take().map(Connection::take);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.leave_pool();
+    }
+}
+
+/// An error that Redis answered: the script wasn't carried out.
+fn certain(error: &ServerError) -> PodError {
+    let details = error.details().unwrap_or_default();
+    let text = format!("{} {details}", error.code());
+    match error.code() {
+        "READONLY" | "MASTERDOWN" => PodError::Refused(format!("it is a replica of another server ({text})")),
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            PodError::Refused(format!("it is a node of a Redis Cluster ({text})"))
+        }
+        _ if details.contains("compiling script") => PodError::Refused(format!(
+            "it doesn't understand our scripts: Redis 7.0 or newer is needed ({text})"
+        )),
+        _ => PodError::Failed(text),
+    }
+}
+
+/// A call between sending and its answer.
+struct InFlight<'a> {
+    wire: &'a Wire,
+    link: &'a Rc<Link>,
+    answered: bool,
+}
+
+impl InFlight<'_> {
+    fn answered<T>(mut self, answer: &Result<T, PodError>) {
+        self.answered = match answer {
+            Ok(_) | Err(PodError::Failed(_)) => true,
+            Err(error @ (PodError::InDoubt(_) | PodError::Refused(_))) => {
+                debug!(self.wire.0.log, "connection dropped"; "error" => %error);
+                false
+            }
+        };
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.wire.hang_up(self.link);
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it guards is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
