@@ -45,6 +45,11 @@ pub struct Issued {
 }
 
 impl Allocation {
+    /// Takes charge of what an answer is made of: ascending, neither overlapping nor touching.
+    pub fn new(ranges: Vec<Range>, tier: Tier) -> Allocation {
+        Allocation { ranges, tier }
+    }
+
     /// The point of no return (S2): call it when the answer is handed to the transport.
     #[must_use]
     pub fn issue(self) -> Issued {
