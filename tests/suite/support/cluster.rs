@@ -1,9 +1,11 @@
 //! A whole cluster for one test: private servers, a migrated ledger, and blockhouse processes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use blockhouse::block::Span;
 use serde_json::Value;
 use tempfile::TempDir;
 use toml::{Table, Value as Setting};
@@ -108,7 +110,7 @@ impl Plan {
     /// Starts everything, and waits until it is ready and its pods hold blocks of every sequence.
     pub async fn start(self) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let pods: Vec<Redis> = (0..self.pods).map(|_| Redis::start()).collect();
+        let pods: Vec<Redis> = (0..self.pods).map(|_| Redis::pod()).collect();
         let postgres = self.postgres.then(Postgres::start);
         let proxied = |port: u16| self.proxies.then(|| Proxy::to(port));
         let pod_proxies: Vec<Proxy> = pods.iter().filter_map(|pod| proxied(pod.port())).collect();
@@ -222,8 +224,8 @@ impl Cluster {
             return;
         }
         wait::until(FILLED, "every pod holds blocks of every sequence", async || {
-            let held = self.pods.iter().map(pod_ids);
-            held.into_iter().all(|held| self.sequences.iter().all(|sequence| held.contains_key(sequence)))
+            let full = |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
+            self.pods.iter().map(pod_ids).all(full)
         })
         .await;
     }
@@ -245,25 +247,30 @@ impl Cluster {
         }
     }
 
-    /// A client of the ledger's own, beside the proxy.
-    pub async fn sql(&self) -> tokio_postgres::Client {
-        let url = self.postgres.as_ref().expect("the plan has a ledger").url();
-        let (client, connection) =
-            tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("the ledger runs");
-        tokio::spawn(connection);
-        client
+    /// The ledger's server.
+    pub fn ledger(&self) -> &Postgres {
+        self.postgres.as_ref().expect("the plan has a ledger")
     }
 
     /// How many IDs of the sequence the ledger has granted in all.
-    pub async fn granted(&self, sequence: &str) -> i64 {
-        let statement = "SELECT granted - first + 1 FROM blockhouse.sequences WHERE name = $1";
-        self.sql().await.query_one(statement, &[&sequence]).await.expect("it was created").get(0)
+    pub fn granted(&self, sequence: &str) -> i64 {
+        let statement = "SELECT granted - first + 1 FROM blockhouse.sequences WHERE name";
+        self.ledger().psql(&format!("{statement} = '{sequence}'")).parse().expect("the sequence was created")
     }
 
     /// How many grants the ledger has recorded for a purpose.
-    pub async fn grants(&self, purpose: &str) -> i64 {
-        let statement = "SELECT count(*) FROM blockhouse.grants WHERE purpose = $1";
-        self.sql().await.query_one(statement, &[&purpose]).await.expect("it was migrated").get(0)
+    pub fn grants(&self, purpose: &str) -> i64 {
+        let statement = "SELECT count(*) FROM blockhouse.grants WHERE purpose";
+        self.ledger().psql(&format!("{statement} = '{purpose}'")).parse().expect("count gives a number")
+    }
+
+    /// Sessions that blockhouse processes hold at the ledger, and how many of them are at work.
+    pub fn sessions(&self) -> (usize, usize) {
+        let statement = "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity \
+            WHERE backend_type = 'client backend' AND application_name NOT IN ('psql', 'pg_isready')";
+        let counts = self.ledger().psql(statement);
+        let (all, busy) = counts.split_once('|').expect("two columns");
+        (all.parse().expect("a number"), busy.parse().expect("a number"))
     }
 
     /// IDs of the sequence that lie in the pods' present lists.
@@ -295,40 +302,25 @@ pub fn pod_in(status: &Value, port: u16) -> Value {
     status["pods"].as_array().into_iter().flatten().find(own).cloned().unwrap_or_default()
 }
 
-/// A command to a Redis server, on a connection of its own.
-pub fn redis(pod: &Redis, arguments: &[&str]) -> redis_client::RedisResult<redis_client::Value> {
-    let mut command = redis_client::cmd(arguments[0]);
-    command.arg(&arguments[1..]);
-    command.query(&mut redis_client::Client::open(pod.url())?.get_connection()?)
-}
-
 /// IDs by sequence in the lists of the server's present life; nothing if it doesn't answer.
-fn pod_ids(pod: &Redis) -> std::collections::BTreeMap<String, i64> {
-    present_lists(pod).unwrap_or_default()
-}
-
-fn present_lists(pod: &Redis) -> redis_client::RedisResult<std::collections::BTreeMap<String, i64>> {
-    let mut connection = redis_client::Client::open(pod.url())?.get_connection()?;
-    let info: String = redis_client::cmd("INFO").query(&mut connection)?;
+fn pod_ids(pod: &Redis) -> BTreeMap<String, i64> {
+    let Ok(info) = pod.try_run::<String>(&["INFO"]) else { return BTreeMap::new() };
     let life = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
     let present = format!(":{}:{}:", life("run_id:"), life("master_replid:"));
-    let keys: Vec<String> = redis_client::cmd("KEYS").arg(format!("*{present}*")).query(&mut connection)?;
-    let mut held = std::collections::BTreeMap::new();
-    for key in keys {
-        let Some((_, sequence)) = key.split_once(&present) else { continue };
-        let Some((sequence, _generation)) = sequence.rsplit_once(':') else { continue };
-        let Ok(entries) = redis_client::cmd("LRANGE").arg(&key).arg(0).arg(-1).query::<Vec<String>>(&mut connection)
+    let mut held = BTreeMap::new();
+    for key in pod.try_run::<Vec<String>>(&["KEYS", &format!("*{present}*")]).unwrap_or_default() {
+        let named = key.split_once(&present).and_then(|(_, rest)| rest.rsplit_once(':'));
+        let (Some((sequence, _generation)), Ok(entries)) =
+            (named, pod.try_run::<Vec<String>>(&["LRANGE", &key, "0", "-1"]))
         else {
             continue;
         };
-        let count = |entry: &String| entry.split_once(':').and_then(|(_, count)| count.parse::<i64>().ok());
-        *held.entry(sequence.to_owned()).or_default() += entries.iter().filter_map(count).sum::<i64>();
+        let ids: i64 = entries.iter().filter_map(|entry| entry.parse::<Span>().ok()).map(Span::count).sum();
+        *held.entry(sequence.to_owned()).or_default() += ids;
     }
     held.retain(|_, ids| *ids > 0);
-    Ok(held)
+    held
 }
-
-use deadpool_redis::redis as redis_client;
 
 fn at_port(url: &str, port: u16) -> String {
     let mut url = url::Url::parse(url).expect("a URL");
