@@ -63,7 +63,8 @@ impl Caller {
         let mut request = tonic::Request::new(AllocateRequest { sequence: sequence.to_owned(), count });
         request.set_timeout(deadline);
         if self.grpc.is_none() {
-            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).expect("a valid address");
+            let endpoint =
+                Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).expect("a valid address");
             match endpoint.connect().await {
                 Ok(channel) => self.grpc = Some(AllocationServiceClient::new(channel)),
                 Err(error) => return Outcome::Lost(error.to_string()),
@@ -110,7 +111,8 @@ fn read(answer: &Answer) -> Outcome {
     if answer.status.is_success() {
         let number = |range: &Value, key: &str| range[key].as_str().and_then(|text| text.parse().ok());
         let ranges = json["ranges"].as_array().cloned().unwrap_or_default();
-        let read = |range: &Value| span(number(range, "first").unwrap_or(0), number(range, "count").unwrap_or(0));
+        let read =
+            |range: &Value| span(number(range, "first").unwrap_or(0), number(range, "count").unwrap_or(0));
         let tier = json["tier"].as_str().unwrap_or_default().to_owned();
         return Outcome::Given { spans: ranges.iter().map(read).collect(), tier };
     }

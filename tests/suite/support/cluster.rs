@@ -1,7 +1,7 @@
 //! A whole cluster for one test: private servers, a migrated ledger, and blockhouse processes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ const FILLED: Duration = Duration::from_secs(15);
 #[derive(Default)]
 pub struct Plan {
     pods: usize,
+    unguarded: bool,
     postgres: bool,
     proxies: bool,
     allocators: usize,
@@ -71,6 +72,12 @@ impl Plan {
         self
     }
 
+    /// Redis servers without our configuration: they can be replicated, and their memory restored.
+    pub fn unguarded(mut self) -> Plan {
+        self.unguarded = true;
+        self
+    }
+
     /// A PostgreSQL server for the ledger.
     pub fn postgres(mut self) -> Plan {
         self.postgres = true;
@@ -110,7 +117,8 @@ impl Plan {
     /// Starts everything, and waits until it is ready and its pods hold blocks of every sequence.
     pub async fn start(self) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let pods: Vec<Redis> = (0..self.pods).map(|_| Redis::pod()).collect();
+        let pod = if self.unguarded { Redis::vanilla } else { Redis::pod };
+        let pods: Vec<Redis> = (0..self.pods).map(|_| pod()).collect();
         let postgres = self.postgres.then(Postgres::start);
         let proxied = |port: u16| self.proxies.then(|| Proxy::to(port));
         let pod_proxies: Vec<Proxy> = pods.iter().filter_map(|pod| proxied(pod.port())).collect();
@@ -224,7 +232,8 @@ impl Cluster {
             return;
         }
         wait::until(FILLED, "every pod holds blocks of every sequence", async || {
-            let full = |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
+            let full =
+                |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
             self.pods.iter().map(pod_ids).all(full)
         })
         .await;
@@ -278,19 +287,6 @@ impl Cluster {
         self.pods.iter().map(|pod| pod_ids(pod).get(sequence).copied().unwrap_or(0)).sum()
     }
 
-    /// The sum of a metric over all allocators.
-    pub async fn counted(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
-        let mut sum = 0.0;
-        for allocator in &self.allocators {
-            sum += allocator.metrics().await.sum(metric, labels);
-        }
-        sum
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub fn sequences(&self) -> &[String] {
         &self.sequences
     }
@@ -298,14 +294,16 @@ impl Cluster {
 
 /// A pod as a process sees it: `state`, `last_error` and so on.
 pub fn pod_in(status: &Value, port: u16) -> Value {
-    let own = |pod: &&Value| pod["address"].as_str().is_some_and(|address| address.ends_with(&format!(":{port}")));
+    let own =
+        |pod: &&Value| pod["address"].as_str().is_some_and(|address| address.ends_with(&format!(":{port}")));
     status["pods"].as_array().into_iter().flatten().find(own).cloned().unwrap_or_default()
 }
 
 /// IDs by sequence in the lists of the server's present life; nothing if it doesn't answer.
 fn pod_ids(pod: &Redis) -> BTreeMap<String, i64> {
     let Ok(info) = pod.try_run::<String>(&["INFO"]) else { return BTreeMap::new() };
-    let life = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+    let life =
+        |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
     let present = format!(":{}:{}:", life("run_id:"), life("master_replid:"));
     let mut held = BTreeMap::new();
     for key in pod.try_run::<Vec<String>>(&["KEYS", &format!("*{present}*")]).unwrap_or_default() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -16,7 +16,6 @@ pub struct Connection {
 /// What came back.
 pub struct Answer {
     pub status: StatusCode,
-    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -33,7 +32,12 @@ impl Connection {
     }
 
     /// Sends a request and reads the whole answer. Dropped in flight, it leaves the connection unusable.
-    pub async fn send(&mut self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Answer, Error> {
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Error> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -42,7 +46,7 @@ impl Connection {
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let (head, body) = answer.into_parts();
-        Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+        Ok(Answer { status: head.status, body: body.collect().await?.to_bytes() })
     }
 }
 

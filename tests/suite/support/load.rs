@@ -59,14 +59,23 @@ impl Report {
     #[track_caller]
     pub fn assert_flawless(&self) {
         assert!(self.answered > 0, "nobody asked");
-        assert!(self.refused.is_empty() && self.lost.is_empty(), "refused {:?}, lost {:?}", self.refused, self.lost);
+        assert!(
+            self.refused.is_empty() && self.lost.is_empty(),
+            "refused {:?}, lost {:?}",
+            self.refused,
+            self.lost
+        );
     }
 
     /// Panics if a try took longer than `limit`.
     #[track_caller]
     pub fn assert_within(&self, limit: Duration) {
         let slowest = self.quantile(1.0);
-        assert!(slowest <= limit, "one of {} tries took {slowest:?}, which is over {limit:?}", self.took.len());
+        assert!(
+            slowest <= limit,
+            "one of {} tries took {slowest:?}, which is over {limit:?}",
+            self.took.len()
+        );
     }
 }
 
@@ -149,7 +158,10 @@ impl Running {
     /// Goes on until `more` further requests are answered.
     pub async fn until_answered(&self, more: u64) {
         let enough = self.answered() + more;
-        wait::until(Duration::from_secs(30), &format!("{more} more answers"), async || self.answered() >= enough).await;
+        wait::until(Duration::from_secs(30), &format!("{more} more answers"), async || {
+            self.answered() >= enough
+        })
+        .await;
     }
 
     /// Goes on for so long.
@@ -172,7 +184,12 @@ impl Running {
     }
 }
 
-async fn call(load: Load, number: usize, report: Arc<Mutex<Report>>, stopped: tokio::sync::watch::Receiver<bool>) {
+async fn call(
+    load: Load,
+    number: usize,
+    report: Arc<Mutex<Report>>,
+    stopped: tokio::sync::watch::Receiver<bool>,
+) {
     let transport = load.transports[number % load.transports.len()];
     let mut callers: Vec<_> = load.ports.iter().map(|port| Caller::new(transport, *port)).collect();
     let mut turn = number;
@@ -195,7 +212,13 @@ async fn call(load: Load, number: usize, report: Arc<Mutex<Report>>, stopped: to
 }
 
 /// One try; gives how long to wait before the next, if there has to be one.
-async fn ask(load: &Load, caller: &mut Caller, sequence: &str, count: u32, report: &Mutex<Report>) -> Option<Duration> {
+async fn ask(
+    load: &Load,
+    caller: &mut Caller,
+    sequence: &str,
+    count: u32,
+    report: &Mutex<Report>,
+) -> Option<Duration> {
     let began = Instant::now();
     // The server ends what takes too long; whoever doesn't hear of it goes on a little later.
     let patience = load.deadline + Duration::from_secs(1);

@@ -12,6 +12,4 @@ pub mod proxy;
 pub mod redis;
 pub mod wait;
 
-pub use checker::Checker;
 pub use cluster::Cluster;
-pub use load::Load;

@@ -156,7 +156,8 @@ impl Postgres {
 
     /// What one or more statements print, or why one failed.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
-        let output = self.client("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
+        let output =
+            self.client("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
         text(output.expect("psql can be run"))
     }
 
@@ -265,17 +266,32 @@ impl Programs {
     fn initdb(&self, data: &Path) {
         run(self
             .command("initdb")
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--wal-segsize=1", "--no-sync", "-D"])
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--wal-segsize=1",
+                "--no-sync",
+                "-D",
+            ])
             .arg(data));
         let conf = data.join("postgresql.conf");
         let text = fs::read_to_string(&conf).expect("initdb wrote a configuration");
-        fs::write(conf, format!("{text}\nshared_buffers = 16MB\nmax_connections = 100\nwal_keep_size = 64MB\n"))
-            .expect("the configuration can be written");
+        fs::write(
+            conf,
+            format!("{text}\nshared_buffers = 16MB\nmax_connections = 100\nwal_keep_size = 64MB\n"),
+        )
+        .expect("the configuration can be written");
     }
 
     /// A data folder to copy: made once for all tests and kept with the build.
     fn template(&self) -> PathBuf {
-        let version = run(self.command("postgres").arg("--version")).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let version =
+            run(self.command("postgres").arg("--version")).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("template-{version}"));
         if !template.exists() {
             let folder = self.folder();

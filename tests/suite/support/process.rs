@@ -51,8 +51,10 @@ impl Process {
             format!("grpc.listen=[\"127.0.0.1:{grpc}\"]"),
             format!("admin.listen=\"127.0.0.1:{admin}\""),
         ];
+        // What the test says comes later, and wins.
         let own = own.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
-        let arguments = ["serve".to_owned()].into_iter().chain(arguments.iter().cloned()).chain(own).collect();
+        let arguments =
+            ["serve".to_owned()].into_iter().chain(own).chain(arguments.iter().cloned()).collect();
         let log = folder.join(format!("{name}.log"));
         let mut process = Process { name: name.to_owned(), arguments, grpc, admin, log, child: None };
         process.start_again();
@@ -62,19 +64,16 @@ impl Process {
     /// Starts it once more after it ended, with the same arguments and ports.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "{} still runs", self.name);
-        let log: File = OpenOptions::new().create(true).append(true).open(&self.log).expect("its folder exists");
-        let child = command().args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let log: File =
+            OpenOptions::new().create(true).append(true).open(&self.log).expect("its folder exists");
+        let child =
+            command().args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("the binary was built with the tests"));
     }
 
     /// The port of gRPC and JSON.
     pub fn port(&self) -> u16 {
         self.grpc
-    }
-
-    /// The port of metrics, probes and status.
-    pub fn admin_port(&self) -> u16 {
-        self.admin
     }
 
     pub fn name(&self) -> &str {
