@@ -28,7 +28,6 @@ fn command() -> Command {
     for name in foreign.filter(|name| name.to_string_lossy().starts_with("BLOCKHOUSE")) {
         command.env_remove(name);
     }
-    command.env("BLOCKHOUSE_CONFIG", "");
     command
 }
 
