@@ -95,6 +95,16 @@ pub fn status(refusal: &Refusal, wait: Option<Duration>) -> Status {
     Status::with_error_details_and_metadata(code, refusal.message.as_ref(), details, trailers)
 }
 
+/// What a message fails with that tonic could not read. A message over its limit is OUT_OF_RANGE there, which here means
+/// that a sequence is used up; only a name can make a message that long.
+pub fn unreadable(found: Status) -> Status {
+    if found.code() != Code::OutOfRange || !found.details().is_empty() {
+        return found;
+    }
+    let message = "the message is longer than a valid name can make it";
+    status(&Refusal::new(Reason::SequenceNameInvalid, message).with("field", "sequence"), None)
+}
+
 /// What one request of a stream fails with. `wait` comes from [`draw_wait`].
 pub fn stream_error(refusal: &Refusal, wait: Option<Duration>) -> AllocateError {
     AllocateError {

@@ -100,7 +100,12 @@ async fn unary<A: Allocate>(
 ) -> Result<Response<Body>, Infallible> {
     let deadline = desk.deadline(caller_timeout(request.headers()));
     match timeout_at(deadline, allocation.call(request)).await {
-        Ok(answered) => answered,
+        // Trailers only: the call failed, perhaps before its message reached the service.
+        Ok(Ok(response)) => Ok(match Status::from_header_map(response.headers()) {
+            Some(failed) => errors::unreadable(failed).into_http(),
+            None => response,
+        }),
+        Ok(Err(never)) => Err(never),
         Err(_) => Ok(errors::status(&late(), None).into_http()),
     }
 }

@@ -111,7 +111,8 @@ impl<'a, A: Allocate> Conversation<'a, A> {
         requests: &mut Streaming<AllocateStreamRequest>,
     ) -> Result<Option<(Place<'a>, AllocateStreamRequest)>, Status> {
         let Ok(place) = self.answers.reserve().await else { return Ok(None) };
-        Ok(requests.message().await?.map(|request| (place, request)))
+        let request = requests.message().await.map_err(errors::unreadable)?;
+        Ok(request.map(|request| (place, request)))
     }
 
     fn ask(&self, place: Place<'a>, request: AllocateStreamRequest) -> InFlight<'a> {

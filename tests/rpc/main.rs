@@ -1,0 +1,42 @@
+//! The wire as clients see it: real sockets on loopback, an allocator that hands out from a counter.
+
+#[path = "../wire/mod.rs"]
+mod wire;
+
+mod connections;
+mod drain;
+mod frames;
+mod health;
+mod http;
+mod sockets;
+mod status;
+mod stream;
+mod unary;
+
+use std::time::Duration;
+
+use blockhouse_client::v1::allocation_service_client::AllocationServiceClient;
+use blockhouse_client::v1::{AllocateRequest, AllocateStreamRequest};
+use tonic::transport::{Channel, Endpoint};
+
+/// A client with one connection of its own.
+async fn client(url: &str) -> AllocationServiceClient<Channel> {
+    AllocationServiceClient::new(channel(url).await)
+}
+
+async fn channel(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).unwrap().timeout(wire::PATIENCE);
+    endpoint.connect().await.unwrap()
+}
+
+fn request(sequence: &str, count: u32) -> AllocateRequest {
+    AllocateRequest { sequence: sequence.to_owned(), count }
+}
+
+fn message(correlation_id: u64, sequence: &str, count: u32) -> AllocateStreamRequest {
+    AllocateStreamRequest { correlation_id, sequence: sequence.to_owned(), count, timeout: None }
+}
+
+fn wire_duration(duration: Duration) -> prost_types::Duration {
+    duration.try_into().unwrap()
+}
