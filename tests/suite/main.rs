@@ -3,9 +3,13 @@
 
 mod support;
 
+#[path = "../wire/mod.rs"]
+mod wire;
+
 mod cluster;
 mod faults_ledger;
 mod faults_pods;
+mod harness;
 mod ledger;
 mod pods;
 mod process;

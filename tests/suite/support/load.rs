@@ -155,6 +155,11 @@ impl Running {
         self.report.lock().expect("no holder panics").answered
     }
 
+    /// Requests without an answer so far.
+    pub fn lost(&self) -> u64 {
+        self.report.lock().expect("no holder panics").lost.values().sum()
+    }
+
     /// Goes on until `more` further requests are answered.
     pub async fn until_answered(&self, more: u64) {
         let enough = self.answered() + more;
