@@ -1,8 +1,17 @@
 //! The suite against real servers: PostgreSQL, Redis, and the binary itself. Run by `tests/run`; plain `cargo test` leaves it out.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod support;
 
+#[path = "../wire/mod.rs"]
+mod wire;
+
+mod cluster;
+mod faults_ledger;
+mod faults_pods;
+mod harness;
 mod ledger;
 mod metrics;
 mod pods;
+mod process;
 mod service;

@@ -1,0 +1,227 @@
+//! Pods that fail under load, in every way of the fault table: no ID is given twice, and callers hardly notice.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::cluster::pod_in;
+use crate::support::load::{Report, Running};
+use crate::support::proxy::Mode;
+use crate::support::redis::{Redis, eventually};
+use crate::support::{Cluster, wait};
+
+/// How long a pod may take to be used again, or a process to notice that it must not be.
+const NOTICE: Duration = Duration::from_secs(15);
+
+/// Ends the load and checks what every fault here has in common: other pods and the ledger answer instead.
+async fn ends_well(cluster: &Cluster, load: Running) -> Report {
+    load.until_answered(500).await;
+    let report = load.stop().await;
+    report.assert_flawless();
+    cluster.assert_unique();
+    report
+}
+
+/// Waits until an allocator sees a pod in this state; gives the pod as it is then seen.
+async fn seen(cluster: &Cluster, pod: usize, state: &str) -> Value {
+    let (allocator, port) = (&cluster.allocators[0], cluster.pods[pod].port());
+    let mut is = Value::Null;
+    wait::until(NOTICE, &format!("pod {pod} is {state}"), async || {
+        is = pod_in(&allocator.status().await, port);
+        is["state"] == state
+    })
+    .await;
+    is
+}
+
+async fn in_sync(replica: &Redis) {
+    eventually("the replica is in sync", || replica.info("master_link_status").trim() == "up");
+}
+
+fn replicate(replica: &Redis, master: &Redis) {
+    replica.run::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+}
+
+fn promote(replica: &Redis) {
+    replica.run::<()>(&["REPLICAOF", "NO", "ONE"]);
+}
+
+#[tokio::test]
+async fn a_pod_restarted_from_an_old_snapshot_serves_nothing_of_it() {
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().start();
+    cluster.pods[0].run::<()>(&["SAVE"]);
+    load.until_answered(800).await;
+    cluster.pods[0].kill();
+    load.until_answered(200).await;
+    cluster.pods[0].restart();
+    seen(&cluster, 0, "up").await;
+    cluster.hydrated().await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_pod_paused_for_three_seconds_is_passed_over() {
+    let cluster = Cluster::usual().start().await;
+    let load = cluster.load().start();
+    load.until_answered(200).await;
+    cluster.pods[0].pause();
+    load.go_on(Duration::from_secs(3)).await;
+    cluster.pods[0].resume();
+    seen(&cluster, 0, "up").await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_flushed_pod_is_filled_again() {
+    let cluster = Cluster::usual().start().await;
+    let load = cluster.load().start();
+    for _ in 0..3 {
+        load.until_answered(200).await;
+        cluster.pods[0].run::<()>(&["FLUSHALL"]);
+        cluster.hydrated().await;
+    }
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_pod_out_of_memory_goes_on_serving_its_own_blocks() {
+    let mut cluster = Cluster::usual().start().await;
+    cluster.pods[0].run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let full = cluster.pods.remove(0);
+    // The others are gone: what is not served from memory or the full pod comes from the ledger.
+    for pod in &mut cluster.pods {
+        pod.kill();
+    }
+    let load = cluster.load().counts(1..=100).start();
+    load.until_answered(500).await;
+    let report = load.stop().await;
+    report.assert_flawless();
+    assert!(report.tiers.contains_key("TIER_PODS"), "{:?}", report.tiers);
+    cluster.assert_unique();
+    assert_eq!(full.run::<String>(&["PING"]), "PONG");
+}
+
+#[tokio::test]
+async fn a_pod_that_refuses_writes_is_passed_over() {
+    let cluster = Cluster::usual().start().await;
+    let load = cluster.load().start();
+    load.until_answered(200).await;
+    cluster.pods[0].run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    load.until_answered(800).await;
+    cluster.pods[0].run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    seen(&cluster, 0, "up").await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_pod_with_a_replica_is_refused_until_the_replica_is_gone() {
+    let cluster = Cluster::usual().unguarded().start().await;
+    let load = cluster.load().start();
+    let replica = Redis::vanilla();
+    replicate(&replica, &cluster.pods[0]);
+    in_sync(&replica).await;
+    let refused = seen(&cluster, 0, "refused").await;
+    assert!(refused["last_error"].as_str().is_some_and(|why| why.contains("replica")), "{refused}");
+    load.until_answered(300).await;
+    drop(replica);
+    seen(&cluster, 0, "up").await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_pod_demoted_and_promoted_again_serves_nothing_that_came_back() {
+    let cluster = Cluster::usual().unguarded().start().await;
+    let load = cluster.load().start();
+    let copy = Redis::vanilla();
+    replicate(&copy, &cluster.pods[0]);
+    in_sync(&copy).await;
+    promote(&copy);
+    seen(&cluster, 0, "up").await;
+    // What is popped from here on lies in the copy still.
+    load.until_answered(800).await;
+    replicate(&cluster.pods[0], &copy);
+    in_sync(&cluster.pods[0]).await;
+    promote(&cluster.pods[0]);
+    seen(&cluster, 0, "up").await;
+    cluster.hydrated().await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_memory_was_restored_is_refused_until_it_is_emptied() {
+    let cluster = Cluster::usual().unguarded().start().await;
+    let load = cluster.load().start();
+    load.until_answered(200).await;
+    let pod = &cluster.pods[0];
+    let dump = |key: String| (pod.run::<Vec<u8>>(&["DUMP", &key]), key);
+    let dumped: Vec<_> = pod.keys("*").into_iter().map(dump).collect();
+    load.until_answered(800).await;
+    for (value, key) in &dumped {
+        pod.run::<()>(&[b"RESTORE", key.as_bytes(), b"0", value, b"REPLACE"]);
+    }
+    seen(&cluster, 0, "refused").await;
+    load.until_answered(300).await;
+    cluster.pods[0].run::<()>(&["FLUSHALL"]);
+    seen(&cluster, 0, "up").await;
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn lost_replies_of_pops_and_pushes_repeat_nothing() {
+    let cluster = Cluster::usual().proxies().set("hydrator.interval = '100ms'").start().await;
+    let load = cluster.load().start();
+    for round in 0..6 {
+        let proxy = &cluster.pod_proxies[round % cluster.pods.len()];
+        let before = proxy.dropped_bytes();
+        proxy.set(Mode::DropReplies);
+        wait::until(NOTICE, "a reply is lost", async || proxy.dropped_bytes() > before).await;
+        load.go_on(Duration::from_millis(300)).await;
+        proxy.set(Mode::Pass);
+        load.until_answered(100).await;
+    }
+    ends_well(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn with_all_pods_dead_the_ledger_is_asked_less_than_once_a_minute() {
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().deadline(Duration::from_secs(1)).start();
+    load.until_answered(1_000).await;
+    cluster.pods.iter_mut().for_each(Redis::kill);
+    // Warm: every process has asked for what it needs of every sequence.
+    load.until_answered(1_000).await;
+    load.go_on(Duration::from_secs(3)).await;
+
+    load.forget();
+    let before = cluster.grants("fallback");
+    let mut busiest = 0;
+    for _ in 0..20 {
+        load.go_on(Duration::from_millis(750)).await;
+        busiest = busiest.max(cluster.sessions().1);
+    }
+    let asked = cluster.grants("fallback") - before;
+    let report = load.stop().await;
+    report.assert_flawless();
+    report.assert_within(Duration::from_millis(1_300));
+    cluster.assert_unique();
+    assert!(asked <= 2 * 3, "{asked} grants in 15 s of two processes and three sequences");
+    assert!(busiest <= 3, "{busiest} requests at a time of three processes");
+    assert!(cluster.sessions().0 <= 3, "one connection a process");
+}
+
+#[tokio::test]
+async fn pods_that_swallow_everything_cost_no_caller_two_time_outs() {
+    let cluster = Cluster::usual().set("redis.timeout = '100ms'").start().await;
+    let load = cluster.load().start();
+    load.until_answered(500).await;
+    cluster.pods.iter().for_each(Redis::pause);
+    load.forget();
+    load.go_on(Duration::from_secs(15)).await;
+    let report = load.stop().await;
+    cluster.pods.iter().for_each(Redis::resume);
+    report.assert_flawless();
+    cluster.assert_unique();
+    let p99 = report.quantile(0.99);
+    assert!(p99 < Duration::from_millis(200), "p99 {p99:?} of {} answers", report.answered);
+}

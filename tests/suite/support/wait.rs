@@ -1,0 +1,36 @@
+//! Waiting for conditions, with a deadline: tests never sleep.
+
+use std::net::TcpListener;
+use std::ops::AsyncFnMut;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// Between two looks at a condition.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Returns once `condition` holds, and panics with `what` if it doesn't within `deadline`.
+#[track_caller]
+pub fn until(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
+    let (caller, end) = (std::panic::Location::caller(), Instant::now() + deadline);
+    async move {
+        while !condition().await {
+            assert!(Instant::now() < end, "{caller}: not within {deadline:?}: {what}");
+            sleep(STEP).await;
+        }
+    }
+}
+
+/// A port of the loopback address that nobody listens on. Taken from below the ports that the system gives to
+/// outgoing connections, at random, so that tests that run at the same time don't meet.
+pub fn free_port() -> u16 {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(10_000..32_000))
+        .take(1_000)
+        .find(free)
+        .expect("one of a thousand ports is free")
+}
