@@ -15,9 +15,9 @@
 //!
 //! # How a call goes
 //! Every call is one script, sent once. `proof.lua` begins each of them: it reads the server's own facts, goes on only where they
-//! are as the connection knows them, and returns them with the result, with our nonce in front ([`proof`]). The Rust side
+//! are as the connection knows them, and returns them with the result, with our nonce in front (`proof.rs`). The Rust side
 //! then comes to its own verdict from the same facts. What doesn't match drops the connection, which is bound to the life that it
-//! began in; so does a time-out, and a call that is dropped in flight ([`wire`]).
+//! began in; so does a time-out, and a call that is dropped in flight (`wire.rs`).
 //!
 //! Pops, pushes and raises wait for a connection no longer than for an answer (`redis.timeout`), because somebody's request
 //! may be waiting; all others wait for `redis.connect_timeout`, so that a heartbeat each second brings a slow connection up.

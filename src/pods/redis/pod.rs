@@ -231,3 +231,24 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, PodError> {
 fn unreadable(error: impl std::fmt::Display) -> PodError {
     PodError::InDoubt(format!("an answer that doesn't read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_stands_for_itself_in_a_pattern() {
+        assert_eq!(pattern("blockhouse"), "blockhouse:*");
+        assert_eq!(pattern(r"a*b?[c]^\"), r"a\*b\?\[c\]\^\\:*");
+    }
+
+    #[test]
+    fn identity_and_catalogue_read_back_as_they_were_written() {
+        let life = crate::block::Life { epoch: i64::MAX, token: uuid::Uuid::max() };
+        let identity = Identity { ledger: uuid::Uuid::max(), environment: "production".to_owned(), life };
+        assert_eq!(parse::<Identity>(&json(&identity)), Ok(identity));
+        let catalogue = Catalogue { stamp: Stamp { epoch: 2, version: 3 }, ..Catalogue::default() };
+        assert_eq!(parse::<Catalogue>(&json(&catalogue)), Ok(catalogue));
+        assert!(parse::<Catalogue>("{}").is_err());
+    }
+}

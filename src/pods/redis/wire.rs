@@ -66,7 +66,7 @@ impl Wire {
             .expect("an address that was parsed is one that can be tried");
         let pool =
             Pool::builder(manager).max_size(1).build().expect("a pool without time-outs needs no runtime");
-        let log = log.new(slog::o!("pod" => server.address.to_string()));
+        let log = log.new(slog::o!("address" => server.address.to_string()));
         Wire(Rc::new(Inner {
             server,
             pool,
@@ -117,7 +117,7 @@ impl Wire {
             return Ok(link.clone());
         }
         let running = self.0.attempt.borrow().as_ref().and_then(WeakShared::upgrade);
-        let attempt = running.unwrap_or_else(|| {
+        let attempt = running.filter(|attempt| attempt.peek().is_none()).unwrap_or_else(|| {
             let attempt = self.clone().connect().boxed_local().shared();
             *self.0.attempt.borrow_mut() = attempt.downgrade();
             attempt
