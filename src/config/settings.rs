@@ -108,6 +108,12 @@ pub struct Ledger {
     pub password: Option<SecretString>,
     /// How the connection is protected.
     pub tls: Tls,
+    /// The authorities that `VerifyFull` trusts; the machine's own where it isn't set.
+    pub ca: Option<PathBuf>,
+    /// Who we are, where the server asks for it; never without `key`.
+    pub cert: Option<PathBuf>,
+    /// Of `cert`.
+    pub key: Option<PathBuf>,
     /// Bound of every statement.
     pub timeout: Duration,
     /// Bound of opening the connection.
