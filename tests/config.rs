@@ -91,7 +91,7 @@ fn production_fails_its_check_until_ledger_and_id_are_set() {
             "ledger.url: is required: there is no default ledger; for example BLOCKHOUSE__LEDGER__URL=postgres://USER@HOST/DATABASE\n\
              ledger.id: is required where environment = \"production\", so that no other ledger is taken for this one; \
              'blockhouse ledger migrate' and 'ledger show' print it\n\
-             the configuration has 2 errors; 'blockhouse config reference' lists every key\n"
+             error: the configuration has 2 errors; 'blockhouse config reference' lists every key\n"
         );
     }
 }
@@ -167,7 +167,7 @@ fn a_check_names_every_error_for_people_and_for_programs() {
         err,
         "--set: redis.timout: unknown key; did you mean redis.timeout?\n\
          --set: grpc.workers: must be a whole number from 0 to 1024, not \"many\"\n\
-         the configuration has 2 errors; 'blockhouse config reference' lists every key\n"
+         error: the configuration has 2 errors; 'blockhouse config reference' lists every key\n"
     );
     let (code, out, _) = command(ConfigCommand::Check(Format { json: true }), broken());
     let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();

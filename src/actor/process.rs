@@ -82,7 +82,13 @@ pub struct Part {
 
 impl Process {
     /// One that has just begun.
-    pub fn new(settings: Arc<Settings>, roles: Roles, workers: usize, metrics: Metrics, log: Logger) -> Process {
+    pub fn new(
+        settings: Arc<Settings>,
+        roles: Roles,
+        workers: usize,
+        metrics: Metrics,
+        log: Logger,
+    ) -> Process {
         Process {
             known: Known::new(&settings, metrics.clone(), log.clone()),
             exercise: Exercise::new(settings.exercise.ratio, settings.exercise.max_per_minute),
@@ -157,7 +163,8 @@ impl Process {
         if known.identity.is_none() {
             return Err("starting: neither a pod nor the ledger has said yet which ledger this is".to_owned());
         }
-        let reserve = || known.sequences().any(|sequence| sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0);
+        let reserve =
+            || known.sequences().any(|sequence| sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0);
         if self.pods_up.load(Ordering::Relaxed) > 0 || self.ledger().state == "up" || reserve() {
             return Ok(());
         }

@@ -71,8 +71,13 @@ pub fn start(process: &Arc<Process>, worker: usize, roster: Roster, rng: fastran
     let part = process.part("router", Some(worker));
     let pods = Rc::new(PodSet::new(Arc::clone(process), roster, rng, false));
     let of_actor = Arc::clone(&part);
-    let address =
-        guard::start(process, &part, |_| Router { pods, part: of_actor, process: Arc::clone(process), asked: Vec::new(), beating: false });
+    let address = guard::start(process, &part, |_| Router {
+        pods,
+        part: of_actor,
+        process: Arc::clone(process),
+        asked: Vec::new(),
+        beating: false,
+    });
     RouterHandle { address, part }
 }
 

@@ -169,7 +169,9 @@ fn sequence_problems(sequence: &Sequence, problem: &mut impl FnMut(String, Strin
     let duplicates = sequence.counters.duplicate_ranges.load(Ordering::Relaxed);
     if duplicates > 0 {
         problem(
-            format!("{duplicates} ranges of sequence '{name}' overlapped IDs served before, and were discarded"),
+            format!(
+                "{duplicates} ranges of sequence '{name}' overlapped IDs served before, and were discarded"
+            ),
             "find out which pod or ledger went back in time: the log names each range".to_owned(),
         );
     }

@@ -117,7 +117,11 @@ impl ControlHandle {
         for part in self.process.parts() {
             let pulse = Duration::from_millis(part.pulse_ms.load(Ordering::Relaxed));
             if !pulse.is_zero() && now.saturating_sub(pulse) > STUCK {
-                return Err(format!("{} hasn't run for {} s", part.name, now.saturating_sub(pulse).as_secs()));
+                return Err(format!(
+                    "{} hasn't run for {} s",
+                    part.name,
+                    now.saturating_sub(pulse).as_secs()
+                ));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::Cli;
 use super::failure::Outcome;
 use super::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse completions bash > /usr/share/bash-completion/completions/blockhouse
   blockhouse completions zsh > /usr/share/zsh/site-functions/_blockhouse";

@@ -5,6 +5,10 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::configured::sources;
+use super::failure::{Exit, Failure, Outcome};
+use super::global::{ConfigArgs, Global};
+use super::ui::{Ui, say};
 use crate::config::{self, Errors, Loaded, Problem, Shown, Sources, reference};
 
 /// Exit code of a good configuration.
@@ -12,14 +16,54 @@ const OK: u8 = 0;
 /// Exit code of a bad one.
 const BAD: u8 = 78;
 
+const EXAMPLES: &str = "\
+Examples:
+  blockhouse config check -c /etc/blockhouse      is it what 'serve' takes?
+  blockhouse config print                         what is in effect, and where it came from
+  blockhouse config reference > blockhouse.toml   every key, to start from";
+
+/// Validate, show and explain the configuration.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Config {
+    #[command(subcommand)]
+    command: ConfigCommand,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Config {
+    /// Runs the one that was named.
+    ///
+    /// # Errors
+    /// The configuration is wrong; what and where was said.
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let (mut data, mut said) = (Vec::new(), Vec::new());
+        let code =
+            run(&self.command, sources(&self.config, global), &mut data, &mut said).map_err(|error| {
+                Failure::new(Exit::Internal, format!("can't show the configuration: {error}"))
+            })?;
+        ui.data(data)?;
+        String::from_utf8_lossy(&said).lines().for_each(say);
+        if code == OK { Ok(()) } else { Err(Failure::silent(Exit::Config)) }
+    }
+}
+
 /// What to do with the configuration.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Check that 'serve' would take it, and name everything that is wrong.
+    #[command(
+        before_help = "Examples:\n  blockhouse config check -c production.toml\n  blockhouse config check --json"
+    )]
     Check(Format),
     /// Print every key as it is in effect and where it came from; secrets are hidden.
+    #[command(
+        before_help = "Examples:\n  blockhouse config print\n  blockhouse config print -c production.toml --json"
+    )]
     Print(Format),
     /// Print every key with its default and meaning, as a file to start from.
+    #[command(before_help = "Examples:\n  blockhouse config reference > blockhouse.toml")]
     Reference(Format),
 }
 
@@ -129,6 +173,6 @@ fn refuse(errors: &Errors, err: &mut dyn Write) -> io::Result<u8> {
         1 => "1 error".to_owned(),
         count => format!("{count} errors"),
     };
-    writeln!(err, "the configuration has {count}; 'blockhouse config reference' lists every key")?;
+    writeln!(err, "error: the configuration has {count}; 'blockhouse config reference' lists every key")?;
     Ok(BAD)
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::failure::{Exit, Failure, Outcome};
 use super::global::Global;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse dev                                            everything embedded, sequence 'default'
   blockhouse dev --sequence tasks --sequence comments

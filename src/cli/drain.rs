@@ -9,7 +9,7 @@ use super::failure::Outcome;
 use super::global::{AdminArgs, Change};
 use super::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse drain --yes                                  the local process
   blockhouse drain --admin http://ids-1:7421              another one; asks before

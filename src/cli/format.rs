@@ -42,21 +42,6 @@ pub fn plural(count: usize, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
-/// A URL without its secrets: no password and no parameters.
-pub fn without_secrets(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.has_host() => {
-            let _ = parsed.set_password(None);
-            parsed.set_query(None);
-            parsed.set_fragment(None);
-            parsed.into()
-        }
-        // `sqlite:PATH` and `memory:` hold no secret; whatever else doesn't parse might.
-        _ if url.starts_with("sqlite:") || url.starts_with("memory:") => url.to_owned(),
-        _ => "(a URL that can't be read)".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,17 +73,5 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(one_line("a\nb\u{1b}[2Jc\r\n"), "a b [2Jc");
-    }
-
-    #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        for (url, shown) in [
-            ("postgres://u:p@db:5432/ids?password=p&sslmode=require", "postgres://u@db:5432/ids"),
-            ("sqlite:./dev.sqlite", "sqlite:./dev.sqlite"),
-            ("memory:", "memory:"),
-            ("u:p@db", "(a URL that can't be read)"),
-        ] {
-            assert_eq!(without_secrets(url), shown);
-        }
     }
 }

@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::http::Endpoint;
+use crate::config::{self, Assigned, Settings};
+use crate::observe;
+use crate::observe::log::{LogGuard, Origin};
+use crate::observe::metrics::Counter;
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -26,10 +30,28 @@ pub struct Global {
 }
 
 impl Global {
-    /// The log of a command that ends by itself: what it reaches on the way is of interest only to those who ask.
-    pub fn logger(&self) -> slog::Logger {
-        slog::Logger::root(slog::Discard, slog::o!())
+    /// The flags that stand for keys of the configuration.
+    pub fn assigned(&self) -> Vec<Assigned> {
+        let level = self.log_level.map(|level| ("--log-level", "log.level", name(level)));
+        let format = self.log_format.map(|format| ("--log-format", "log.format", name(format)));
+        let flags = level.into_iter().chain(format);
+        flags.map(|(by, key, value)| Assigned { by, key, value }).collect()
     }
+
+    /// The log of a command that ends by itself: only for those who ask. Dropping the guard writes what still waits.
+    pub fn logger(&self, settings: &Settings) -> (slog::Logger, Option<LogGuard>) {
+        if self.log_level.is_none() {
+            return (slog::Logger::root(slog::Discard, slog::o!()), None);
+        }
+        let origin = Origin { instance: &settings.instance, cluster: &settings.cluster };
+        let (log, guard) = observe::log::build(&settings.log, origin, !self.no_color, Counter::default());
+        (log, Some(guard))
+    }
+}
+
+/// As it is written on the command line, and in files.
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// `log.level` as a flag.
@@ -64,10 +86,10 @@ pub enum LogFormat {
 pub struct ConfigArgs {
     /// A file, or a folder whose *.toml are read by name; repeatable, later wins. Else $BLOCKHOUSE_CONFIG, else
     /// /etc/blockhouse.
-    #[arg(short, long = "config", value_name = "PATH")]
+    #[arg(short, long = "config", value_name = "PATH", global = true)]
     pub config: Vec<PathBuf>,
     /// One key, as 'blockhouse config reference' lists them; repeatable, wins over files and environment.
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
     pub set: Vec<String>,
 }
 
@@ -128,22 +150,11 @@ pub struct AdminArgs {
 /// # Errors
 /// One line for people.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err("a duration is a number and ms, s, m, h or d, such as 250ms or 24h".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "a duration begins with a whole number".to_owned())?;
-    match number.checked_mul(unit_ms) {
-        Some(0) => Err("the duration must be above 0".to_owned()),
-        Some(ms) => Ok(Duration::from_millis(ms)),
-        None => Err("that is longer than can be counted".to_owned()),
-    }
+    config::duration::parse(text).filter(|span| !span.is_zero()).ok_or_else(|| {
+        let meant = config::duration::meant(text).map(|meant| format!("; did you mean {meant}?"));
+        let rule = "a duration is a whole number above 0 and ms, s, m, h or d, such as 250ms or 24h";
+        format!("{rule}{}", meant.unwrap_or_default())
+    })
 }
 
 /// A duration in whole seconds, 1 or more.

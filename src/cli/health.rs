@@ -9,7 +9,7 @@ use super::format::one_line;
 use super::global::AdminArgs;
 use super::http::Endpoint;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse health            is the local process ready?
   blockhouse health --live     is it alive, ready or not?";

@@ -11,7 +11,7 @@ use super::table::pairs;
 use super::ui::Ui;
 use crate::ledger::{GrantRecord, SequenceRow};
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse lookup tasks 123456
   blockhouse lookup tasks 123456 --json | jq -r .holder";

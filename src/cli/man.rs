@@ -7,7 +7,7 @@ use super::Cli;
 use super::failure::{Exit, Failure, Outcome};
 use super::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse man | man -l -
   blockhouse man > blockhouse.1

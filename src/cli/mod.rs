@@ -2,6 +2,7 @@
 
 mod admin;
 mod completions;
+pub mod config;
 pub mod configured;
 mod dev;
 mod drain;
@@ -65,6 +66,7 @@ enum Command {
     Sequence(sequence::Sequence),
     Ledger(ledger::Ledger),
     Lookup(lookup::Lookup),
+    Config(config::Config),
     Health(health::Health),
     Drain(drain::Drain),
     Completions(completions::Completions),
@@ -81,6 +83,7 @@ impl Command {
             Command::Sequence(sequence) => block_on(sequence.run(global, ui)),
             Command::Ledger(ledger) => block_on(ledger.run(global, ui)),
             Command::Lookup(lookup) => block_on(lookup.run(global, ui)),
+            Command::Config(config) => config.run(global, ui),
             Command::Health(health) => block_on(health.run()),
             Command::Drain(drain) => block_on(drain.run(ui)),
             Command::Completions(completions) => completions.run(ui),

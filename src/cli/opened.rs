@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::configured::{Configured, settings};
+use super::configured::Configured;
 use super::failure::{Exit, Failure, Outcome};
-use super::format::{one_line, without_secrets};
+use super::format::one_line;
 use super::global::{ConfigArgs, Global};
 use super::ui::Ui;
-use crate::config::Settings;
+use crate::config::{Settings, redact_url};
 use crate::ledger::{Admin, Answer, Expected, LedgerError, SequenceRow};
+use crate::observe::log::LogGuard;
 
 /// A migration may have to wait for locks, and to rewrite a table.
 const MIGRATION: Duration = Duration::from_secs(300);
@@ -25,6 +26,8 @@ pub struct Opened {
     pub log: slog::Logger,
     /// Without secrets.
     url: String,
+    /// Writes what was logged before the command ends.
+    _log_guard: Option<LogGuard>,
 }
 
 impl Opened {
@@ -33,17 +36,17 @@ impl Opened {
     /// # Errors
     /// No ledger is configured, or wrongly.
     pub async fn new(config: &ConfigArgs, global: &Global, ui: &Ui) -> Outcome<Opened> {
-        let Configured { settings, url, origin } = settings(config, global).await?;
-        let url = without_secrets(&url);
+        let Configured { settings, url, origin } = Configured::new(config, global, ui).await?;
+        let url = redact_url(&url);
         ui.note(format_args!("ledger {url} ({origin})"));
         let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
-        let log = global.logger();
+        let (log, log_guard) = global.logger(&settings);
         let ledger =
             crate::ledger::open(&settings.ledger, expected, &settings.instance, &log).map_err(|error| {
                 let line = format!("ledger.url can't be used: {error} ({origin})");
                 Failure::new(Exit::Config, line)
             })?;
-        Ok(Opened { ledger, settings, log, url })
+        Ok(Opened { ledger, settings, log, url, _log_guard: log_guard })
     }
 
     /// Waits for something that changes nothing.

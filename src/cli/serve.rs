@@ -6,7 +6,7 @@ use super::failure::{Exit, Failure, Outcome};
 use super::global::{ConfigArgs, Global};
 use crate::role::Roles;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse serve                                     allocator and hydrator, configured by /etc/blockhouse
   blockhouse serve -c production.toml --role allocator

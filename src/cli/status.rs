@@ -18,7 +18,7 @@ use super::table::{Cell, Look, Table};
 use super::ui::Ui;
 use crate::observe::Status as Process;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse status                                              the local process
   blockhouse status --watch                                      redrawn every second

@@ -17,7 +17,7 @@ use super::ui::Ui;
 use crate::block::catalogue::is_valid_name;
 use crate::block::{Reason, Span};
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse take                       one ID of the sequence 'default'
   blockhouse take tasks -n 1000         a thousand IDs, as first-last

@@ -9,7 +9,7 @@ use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 use crate::ledger::Migrated;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate                      asks before
   blockhouse ledger migrate --yes -c production.toml

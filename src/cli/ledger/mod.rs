@@ -9,7 +9,7 @@ use super::failure::Outcome;
 use super::global::Global;
 use super::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate
   blockhouse ledger show";

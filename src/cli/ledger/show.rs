@@ -11,7 +11,7 @@ use crate::cli::table::{Table, pairs};
 use crate::cli::ui::Ui;
 use crate::ledger::{History, State};
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger show
   blockhouse ledger show --json | jq .lives";

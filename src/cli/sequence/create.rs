@@ -14,7 +14,7 @@ use crate::cli::pods::tell;
 use crate::cli::ui::Ui;
 use crate::ledger::{NewSequence, SequenceRow};
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence create tasks
   blockhouse sequence create tasks --start 1000000 --max int32 --if-not-exists --yes

@@ -9,7 +9,7 @@ use crate::cli::global::{Change, ConfigArgs, Global};
 use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence halt tasks --reason 'IDs above 7000000 are being checked'
   blockhouse sequence halt tasks --dry-run";

@@ -10,7 +10,7 @@ use crate::cli::table::{Cell, Look, Table};
 use crate::cli::ui::Ui;
 use crate::ledger::SequenceRow;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence list
   blockhouse sequence list --json | jq -r '.[] | select(.state == \"halted\") | .name'";

@@ -21,7 +21,7 @@ use super::ui::Ui;
 use crate::block::catalogue::is_valid_name;
 use crate::ledger::SequenceRow;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence create tasks
   blockhouse sequence list

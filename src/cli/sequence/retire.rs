@@ -8,7 +8,7 @@ use crate::cli::global::{Change, ConfigArgs, Global};
 use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence retire tasks --dry-run
   blockhouse sequence retire tasks";

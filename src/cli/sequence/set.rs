@@ -14,7 +14,7 @@ use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 use crate::ledger::SequenceChange;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence set tasks --block-size 5000
   blockhouse sequence set tasks --max int64 --dry-run

@@ -11,7 +11,7 @@ use crate::cli::table::pairs;
 use crate::cli::ui::Ui;
 use crate::ledger::SequenceRow;
 
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   blockhouse sequence show tasks
   blockhouse sequence show tasks --json | jq -r .granted";
