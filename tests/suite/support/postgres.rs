@@ -1,1 +1,383 @@
-//! A private PostgreSQL for one test.
+//! A private PostgreSQL for one test: its own folder, its own port, fsync on, gone when dropped.
+//!
+//! PostgreSQL refuses to run as root, so under root its programs run as the user `postgres`.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+
+/// How long anything of the server's may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running server, or one that was stopped and keeps its data.
+pub struct Postgres {
+    programs: Programs,
+    /// Holds the data folder `data` and the log.
+    folder: TempDir,
+    port: u16,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// A server on a copy of a data folder that was made once: all of them have one system identifier.
+    pub fn start() -> Postgres {
+        let programs = Programs::find();
+        let folder = programs.folder();
+        let template = programs.template();
+        run(Command::new("cp").arg("-a").arg(template).arg(folder.path().join("data")));
+        Postgres::started(programs, folder)
+    }
+
+    /// A server with a system identifier of its own.
+    pub fn start_fresh() -> Postgres {
+        let programs = Programs::find();
+        let folder = programs.folder();
+        programs.initdb(&folder.path().join("data"));
+        Postgres::started(programs, folder)
+    }
+
+    /// An asynchronous hot standby of this server.
+    pub fn standby(&self) -> Postgres {
+        let folder = self.programs.folder();
+        run(self
+            .programs
+            .command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-p"])
+            .arg(self.port.to_string())
+            .arg("-D")
+            .arg(folder.path().join("data")));
+        Postgres::started(self.programs.clone(), folder)
+    }
+
+    fn started(programs: Programs, folder: TempDir) -> Postgres {
+        let mut server = Postgres { programs, folder, port: free_port(), server: None };
+        server.launch();
+        server
+    }
+
+    /// For `ledger.url`.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its configuration and its data are.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Adds lines to `postgresql.conf`; they count from the next start.
+    pub fn configure(&self, lines: &str) {
+        let path = self.data().join("postgresql.conf");
+        let conf = fs::read_to_string(&path).expect("the server's configuration can be read");
+        fs::write(&path, format!("{conf}\n{lines}\n")).expect("the server's configuration can be written");
+    }
+
+    /// Puts a file that the server may read into its data folder.
+    pub fn give(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, text).expect("the data folder can be written");
+        run(Command::new("chmod").arg("600").arg(&path));
+        self.programs.own(&path);
+    }
+
+    /// Starts it again on the same port after [`Postgres::stop`] or [`Postgres::crash`].
+    pub fn launch(&mut self) {
+        assert!(self.server.is_none(), "the server runs already");
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        let log = log.expect("the log can be opened");
+        let server = self
+            .programs
+            .command("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .args(["-h", "127.0.0.1", "-p"])
+            .arg(self.port.to_string())
+            .arg("-k")
+            .arg(self.folder.path())
+            .stdout(Stdio::from(log.try_clone().expect("a file can be had twice")))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .expect("postgres can be started");
+        self.server = Some(server);
+        let ready = self.data().join("postmaster.pid");
+        self.until("the server is ready", || {
+            fs::read_to_string(&ready).is_ok_and(|state| state.trim_end().ends_with("ready"))
+        });
+    }
+
+    /// Ends it in order; sessions are cut off.
+    pub fn stop(&mut self) {
+        self.end("INT");
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn crash(&mut self) {
+        self.end("QUIT");
+    }
+
+    /// Stops and starts it, with the same data.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.launch();
+    }
+
+    /// Freezes all its processes: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends [`Postgres::pause`].
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Makes a standby the primary of its own line of history.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "the standby was promoted");
+    }
+
+    /// What one or more statements print, columns separated by `|`. Panics if one fails.
+    pub fn psql(&self, sql: &str) -> String {
+        self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// What one or more statements print, or why one failed.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
+        let output =
+            self.client("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
+        text(output.expect("psql can be run"))
+    }
+
+    /// A session of its own, that can hold locks while others wait.
+    pub async fn session(&self) -> Session {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a session");
+        tokio::spawn(connection);
+        Session { client }
+    }
+
+    /// One of PostgreSQL's client programs, pointed at this server.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = self.programs.command(program);
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres");
+        command
+    }
+
+    /// Asks until the statement prints `t`.
+    pub fn wait_for(&self, sql: &str) {
+        self.until(sql, || self.try_psql(sql).as_deref() == Ok("t"));
+    }
+
+    fn until(&self, what: &str, reached: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !reached() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "waited too long until {what}; the server's log:\n{}", log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut server) = self.server.take() else { return };
+        kill("CONT", &family(server.id()));
+        kill(signal, &[server.id()]);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(server.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                kill("KILL", &family(server.id()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        if let Some(server) = &self.server {
+            kill(signal, &family(server.id()));
+        }
+    }
+}
+
+/// One session, for tests that need the order of things.
+pub struct Session {
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    /// Runs one or more statements. Panics if one fails.
+    pub async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Waits until the statement gives true.
+    pub async fn until(&self, sql: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let row = self.client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            if row.get(0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited too long until {sql}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+/// Where PostgreSQL's programs are, and as whom they run.
+#[derive(Clone)]
+struct Programs {
+    bin: PathBuf,
+    /// User and group, where this process itself may not run them.
+    run_as: Option<(u32, u32)>,
+}
+
+impl Programs {
+    /// Version 15 from where Debian puts it, else whatever `pg_config` names.
+    fn find() -> Programs {
+        let debian = PathBuf::from("/usr/lib/postgresql/15/bin");
+        let bin = if debian.join("initdb").exists() {
+            debian
+        } else {
+            PathBuf::from(run(Command::new("pg_config").arg("--bindir")))
+        };
+        let id = |of: &str, user: &str| run(Command::new("id").args([of, user])).parse::<u32>();
+        let root = run(Command::new("id").arg("-u")) == "0";
+        let run_as = root.then(|| {
+            let user = id("-u", "postgres").expect("the user 'postgres' exists");
+            (user, id("-g", "postgres").expect("the user 'postgres' has a group"))
+        });
+        Programs { bin, run_as }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        if let Some((user, group)) = self.run_as {
+            command.uid(user).gid(group);
+        }
+        // Nothing of the developer's own PostgreSQL settings reaches the test.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command.current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    fn folder(&self) -> TempDir {
+        let folder = tempfile::Builder::new().prefix("blockhouse-pg-").tempdir().expect("a temporary folder");
+        self.own(folder.path());
+        folder
+    }
+
+    fn own(&self, path: &Path) {
+        if let Some((user, group)) = self.run_as {
+            chown(path, Some(user), Some(group)).expect("root can give a folder away");
+        }
+    }
+
+    fn initdb(&self, data: &Path) {
+        run(self
+            .command("initdb")
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--wal-segsize=1",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(data));
+        let conf = data.join("postgresql.conf");
+        let text = fs::read_to_string(&conf).expect("initdb wrote a configuration");
+        fs::write(
+            conf,
+            format!("{text}\nshared_buffers = 16MB\nmax_connections = 100\nwal_keep_size = 64MB\n"),
+        )
+        .expect("the configuration can be written");
+    }
+
+    /// A data folder to copy: made once for all tests and kept with the build.
+    fn template(&self) -> PathBuf {
+        let version =
+            run(self.command("postgres").arg("--version")).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("template-{version}"));
+        if !template.exists() {
+            let folder = self.folder();
+            self.initdb(&folder.path().join("data"));
+            let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder beside the build");
+            run(Command::new("cp").arg("-a").arg(folder.path().join("data")).arg(made.path()));
+            // Of several tests that make one, the first wins, and the others' are dropped.
+            if let Err(error) = fs::rename(made.path().join("data"), &template) {
+                assert!(template.exists(), "{}: {error}", template.display());
+            }
+        }
+        template
+    }
+}
+
+/// A process and its children; PostgreSQL's have no others below them.
+fn family(parent: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| -> io::Result<Option<u32>> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in brackets may hold anything; state and parent follow it.
+        Ok(stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok()))
+    };
+    let mut pids = vec![parent];
+    for entry in fs::read_dir("/proc").expect("/proc is there").flatten() {
+        if let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>()
+            && parent_of(pid).is_ok_and(|found| found == Some(parent))
+        {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+fn kill(signal: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    // One of them may be gone by now.
+    let _ = Command::new("kill").arg("-s").arg(signal).args(pids).stderr(Stdio::null()).status();
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    text(output).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+fn text(output: Output) -> Result<String, String> {
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+    }
+}
