@@ -108,6 +108,12 @@ pub struct Ledger {
     pub password: Option<SecretString>,
     /// How the connection is protected.
     pub tls: Tls,
+    /// Certificates of those who may have signed the server's; `system` for the machine's.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert`.
+    pub key: Option<PathBuf>,
     /// Bound of every statement.
     pub timeout: Duration,
     /// Bound of opening the connection.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use crate::block::{Catalogue, Identity, Life, Span};
@@ -428,6 +429,95 @@ pub fn open(
     instance: &str,
     log: &slog::Logger,
 ) -> Result<Rc<dyn Admin>, LedgerError> {
-    let _ = (settings, expected, instance, log);
-    Err(LedgerError::Invalid("not built yet".to_owned()))
+    let url =
+        settings.url.as_ref().ok_or_else(|| LedgerError::Invalid("ledger.url is not set".to_owned()))?;
+    let url = url.expose_secret();
+    let (scheme, _rest) = url.split_once(':').ok_or_else(|| LedgerError::Invalid(FORMS.to_owned()))?;
+    match scheme {
+        "postgres" | "postgresql" => Ok(Rc::new(postgres::Postgres::new(settings, expected, instance, log)?)),
+        "sqlite" | "memory" if &*expected.environment == "production" => Err(LedgerError::Wrong(format!(
+            "ledger.url: a {scheme} ledger is refused in production: two hosts would each have their own and hand out \
+             the same IDs"
+        ))),
+        "sqlite" | "memory" => {
+            Err(LedgerError::Invalid(format!("ledger.url: a {scheme} ledger is not built in yet")))
+        }
+        _ => Err(LedgerError::Invalid(unknown_scheme(scheme))),
+    }
+}
+
+const FORMS: &str = "ledger.url must be postgres://USER@HOST:5432/DATABASE, sqlite:PATH or memory:";
+
+/// Names the scheme only where it is near a known one: else it may be a user and what follows a password.
+fn unknown_scheme(scheme: &str) -> String {
+    let near = ["postgres", "postgresql", "sqlite", "memory"]
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(&scheme.to_ascii_lowercase(), known), known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((_, known)) => format!("ledger.url begins with '{scheme}:': did you mean '{known}:'?"),
+        None if matches!(scheme, "mysql" | "mariadb" | "redis" | "rediss" | "mongodb") => {
+            format!("{FORMS}; {scheme} can't be a ledger")
+        }
+        None => FORMS.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn refused(url: &str, environment: &str) -> String {
+        let settings = settings::Ledger {
+            url: Some(SecretString::from(url)),
+            id: None,
+            password: None,
+            tls: settings::Tls::Prefer,
+            ca: None,
+            cert: None,
+            key: None,
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
+            connect_spread: Duration::ZERO,
+            incarnation: true,
+            keep_grants: Duration::from_secs(86_400),
+        };
+        let expected = Expected { environment: Arc::from(environment), id: None };
+        let log = slog::Logger::root(slog::Discard, slog::o!());
+        open(&settings, expected, "test", &log).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_a_ledger_says_what_would_be_and_no_secret() {
+        for (url, says) in [
+            ("postgers://app:hunter2@db/ids", "did you mean 'postgres:'?"),
+            ("Postgres://app:hunter2@db/ids", "did you mean 'postgres:'?"),
+            ("sqllite:/var/lib/ids", "did you mean 'sqlite:'?"),
+            ("app:hunter2@db/ids", "must be postgres://"),
+            ("hunter2", "must be postgres://"),
+            ("mysql://app:hunter2@db/ids", "mysql can't be a ledger"),
+            ("postgres://app:hunter2@db/ids?sslmod=require", "did you mean 'sslmode'?"),
+            ("postgres://app:hunter2?hunter2@db/ids", "must be written %3F"),
+            ("postgres://app:hunter2@db/ids?sslmode=yes", "sslmode must be"),
+            ("postgres://app:hunter2@db:hunter2/ids", "port"),
+            ("postgres://", "names no host"),
+            ("postgres://app:hunter2@db/ids?sslmode=verify-full&sslrootcert=/nowhere.pem", "/nowhere.pem"),
+            ("postgres://app:hunter2@db/ids?sslcert=/nowhere.pem", "go together"),
+        ] {
+            let answer = refused(url, "development");
+            assert!(answer.contains(says), "{url}: {answer}");
+            assert!(!answer.contains("hunter2"), "{url}: {answer}");
+        }
+        assert_eq!(refused("postgres://app:hunter2@[::1]:6000,db2/ids?sslmode=require", "production"), "");
+    }
+
+    #[test]
+    fn production_takes_no_ledger_that_every_host_has_for_itself() {
+        for url in ["sqlite:/var/lib/ids", "memory:"] {
+            assert!(refused(url, "production").contains("refused in production"), "{url}");
+        }
+    }
 }

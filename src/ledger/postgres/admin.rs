@@ -1,0 +1,251 @@
+//! What an operator's command asks.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::super::{
+    Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord, Migrated,
+    NewSequence, SequenceChange, SequenceRow, State,
+};
+use super::Postgres;
+use super::connection::Params;
+use super::facts::{LEDGER_COLUMNS, SEQUENCE_COLUMNS, get, sequence_row};
+use super::failure::Effect;
+use crate::block::{Life, Span};
+
+/// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
+const LOCKED: &str = "(SELECT FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+
+/// Not in a closed ledger: a sequence that it lost would begin again from its first ID.
+const CREATE: &str = "
+    INSERT INTO blockhouse.sequences AS s (name, first, last, block_size, buffer_seconds, failover_gap, granted)
+    SELECT $1, $2, $3, $4, $5, $6, $2 - 1
+      FROM (SELECT FROM blockhouse.ledger WHERE state = 'open' FOR NO KEY UPDATE) AS l
+    ON CONFLICT (name) DO NOTHING RETURNING";
+
+const LOOKUP: &str = "
+    SELECT s.name, g.number, g.first, g.count, g.generation, g.epoch, g.purpose, g.holder, g.cluster, g.pod,
+           (extract(epoch FROM g.at) * 1000000)::bigint AS at_us
+      FROM blockhouse.sequences AS s LEFT JOIN LATERAL (
+               SELECT * FROM blockhouse.grants AS g WHERE g.sequence = s.name AND g.first <= $2
+                ORDER BY g.first DESC LIMIT 1) AS g ON g.first + (g.count - 1) >= $2
+     WHERE s.name = $1";
+
+/// What the engine is, beside what the ledger last ran under.
+const ENGINE: &str = "
+    SELECT e.name, e.value FROM blockhouse.ledger AS l, blockhouse.incarnation() AS i, LATERAL (VALUES
+        ('server', current_setting('server_version')),
+        ('system identifier', i.system_identifier::text),
+        ('timeline', i.timeline),
+        ('started', i.started_at::text),
+        ('table of sequences', i.table_oid::text),
+        ('last ran on', concat_ws(' ', l.system_identifier, l.timeline, l.table_oid)),
+        ('synchronous standbys', current_setting('synchronous_standby_names'))) AS e (name, value)";
+
+impl Admin for Postgres {
+    fn migrate(&self) -> Answer<'_, Migrated> {
+        Box::pin(self.migrate_schema())
+    }
+
+    fn create<'a>(&'a self, new: &'a NewSequence) -> Answer<'a, Created> {
+        Box::pin(self.create_sequence(new))
+    }
+
+    fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
+        Box::pin(self.set_sequence(sequence, change))
+    }
+
+    fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.turn(sequence, "halted = NULL", "s.halted IS NOT NULL"))
+    }
+
+    fn retire<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.turn(sequence, "retired = true", "NOT s.retired"))
+    }
+
+    fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>> {
+        Box::pin(async move {
+            let reply =
+                self.ask(Effect::Reads, LOOKUP, &[(&sequence, Type::TEXT), (&id, Type::INT8)]).await?;
+            match reply.rows.first() {
+                None => Err(LedgerError::Unknown(sequence.to_owned())),
+                Some(row) if get::<Option<i64>>(row, "number")?.is_none() => Ok(None),
+                Some(row) => grant_record(row).map(Some),
+            }
+        })
+    }
+
+    fn history(&self) -> Answer<'_, History> {
+        Box::pin(self.read_history())
+    }
+}
+
+impl Postgres {
+    async fn create_sequence(&self, new: &NewSequence) -> Result<Created, LedgerError> {
+        new.check().map_err(LedgerError::Invalid)?;
+        let gap = new.failover_gap.unwrap_or_else(|| NewSequence::default_gap(new.first, new.last));
+        let params: Params<'_> = &[
+            (&&*new.name, Type::TEXT),
+            (&new.first, Type::INT8),
+            (&new.last, Type::INT8),
+            (&new.block_size, Type::INT8),
+            (&new.buffer.map(whole_seconds), Type::INT8),
+            (&gap, Type::INT8),
+        ];
+        let reply = self.ask(Effect::Writes, &format!("{CREATE} {SEQUENCE_COLUMNS}"), params).await?;
+        if let Some(row) = reply.rows.first() {
+            return Ok(Created { row: sequence_row(row)?, new: true });
+        }
+        match self.find(&new.name).await? {
+            Some(row) if new.if_not_exists => Ok(Created { row, new: false }),
+            Some(row) if row.facts.retired => Err(LedgerError::Invalid(format!(
+                "sequence '{}' was retired, and names are never used again",
+                new.name
+            ))),
+            Some(_) => Err(LedgerError::Invalid(format!("sequence '{}' exists already", new.name))),
+            None => Err(self.why_closed().await?),
+        }
+    }
+
+    async fn set_sequence(
+        &self,
+        sequence: &str,
+        change: &SequenceChange,
+    ) -> Result<SequenceRow, LedgerError> {
+        let sql = format!(
+            "UPDATE blockhouse.sequences AS s
+                SET last = coalesce($2, s.last), block_size = coalesce($3, s.block_size),
+                    buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
+                    failover_gap = coalesce($6, s.failover_gap)
+               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired AND s.last <= coalesce($2, s.last)
+             RETURNING {SEQUENCE_COLUMNS}"
+        );
+        if change.block_size.is_some_and(|size| size < 1) || change.failover_gap.is_some_and(|gap| gap < 0) {
+            return Err(LedgerError::Invalid(
+                "the block size must be 1 or more, the failover gap 0 or more".to_owned(),
+            ));
+        }
+        let params: Params<'_> = &[
+            (&sequence, Type::TEXT),
+            (&change.last, Type::INT8),
+            (&change.block_size, Type::INT8),
+            (&change.buffer.is_some(), Type::BOOL),
+            (&change.buffer.flatten().map(whole_seconds), Type::INT8),
+            (&change.failover_gap, Type::INT8),
+        ];
+        let reply = self.ask(Effect::Writes, &sql, params).await?;
+        if let Some(row) = reply.rows.first() {
+            return sequence_row(row);
+        }
+        match self.find(sequence).await? {
+            None => Err(LedgerError::Unknown(sequence.to_owned())),
+            Some(row) if row.facts.retired => {
+                Err(LedgerError::Invalid(format!("sequence '{sequence}' was retired")))
+            }
+            Some(row) => Err(LedgerError::Invalid(format!(
+                "the maximum of '{sequence}' is {} and can only be raised",
+                row.facts.last
+            ))),
+        }
+    }
+
+    /// Sets one column where it isn't set yet; `false` if it was.
+    async fn turn(&self, sequence: &str, set: &str, unless: &str) -> Result<bool, LedgerError> {
+        let sql = format!(
+            "UPDATE blockhouse.sequences AS s SET {set} FROM {LOCKED} WHERE s.name = $1 AND {unless} RETURNING s.name"
+        );
+        let reply = self.ask(Effect::Writes, &sql, &[(&sequence, Type::TEXT)]).await?;
+        if !reply.rows.is_empty() {
+            return Ok(true);
+        }
+        match self.find(sequence).await? {
+            Some(_) => Ok(false),
+            None => Err(LedgerError::Unknown(sequence.to_owned())),
+        }
+    }
+
+    async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
+        let sql = format!("SELECT {SEQUENCE_COLUMNS} FROM blockhouse.sequences AS s WHERE s.name = $1");
+        let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT)]).await?;
+        reply.rows.first().map(sequence_row).transpose()
+    }
+
+    async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
+        match self.read_facts(None).await?.state {
+            State::Closed(reason) => Ok(LedgerError::Closed(reason.to_string())),
+            State::Open => Ok(LedgerError::Conflict("the ledger changed while it was asked".to_owned())),
+        }
+    }
+
+    async fn read_history(&self) -> Result<History, LedgerError> {
+        let sql = format!("SELECT {LEDGER_COLUMNS} FROM blockhouse.ledger AS l");
+        let reply = self.ask(Effect::Reads, &sql, &[(&self.fenced, Type::BOOL)]).await?;
+        let head = self.verified(&reply.rows)?;
+        let lives = "SELECT epoch, token, reason, (extract(epoch FROM at) * 1000000)::bigint AS at_us
+                       FROM blockhouse.lives ORDER BY epoch";
+        let leases =
+            "SELECT name, leader, floor(extract(epoch FROM lease_ends - clock_timestamp()))::bigint AS left
+                        FROM blockhouse.clusters ORDER BY name";
+        let sequences = format!("SELECT {SEQUENCE_COLUMNS} FROM blockhouse.sequences AS s ORDER BY s.name");
+        Ok(History {
+            identity: head.identity,
+            state: head.state,
+            schema: head.schema,
+            engine: if self.fenced { self.list(ENGINE, engine_fact).await? } else { Vec::new() },
+            lives: self.list(lives, life_record).await?,
+            leases: self.list(leases, lease_record).await?,
+            sequences: self.list(&sequences, sequence_row).await?,
+        })
+    }
+
+    async fn list<T>(
+        &self,
+        sql: &str,
+        read: fn(&Row) -> Result<T, LedgerError>,
+    ) -> Result<Vec<T>, LedgerError> {
+        self.ask(Effect::Reads, sql, &[]).await?.rows.iter().map(read).collect()
+    }
+}
+
+fn engine_fact(row: &Row) -> Result<(String, String), LedgerError> {
+    Ok((get(row, "name")?, get::<Option<String>>(row, "value")?.unwrap_or_default()))
+}
+
+fn life_record(row: &Row) -> Result<LifeRecord, LedgerError> {
+    Ok(LifeRecord {
+        life: Life { epoch: get(row, "epoch")?, token: get(row, "token")? },
+        reason: get(row, "reason")?,
+        at_us: get(row, "at_us")?,
+    })
+}
+
+fn lease_record(row: &Row) -> Result<LeaseRecord, LedgerError> {
+    Ok(LeaseRecord {
+        cluster: get(row, "name")?,
+        leader: get(row, "leader")?,
+        seconds_left: get(row, "left")?,
+    })
+}
+
+fn grant_record(row: &Row) -> Result<GrantRecord, LedgerError> {
+    let (first, count) = (get(row, "first")?, get(row, "count")?);
+    let span = Span::new(first, count)
+        .ok_or_else(|| LedgerError::Schema(format!("the record of a grant is no range: {first}:{count}")))?;
+    Ok(GrantRecord {
+        number: get(row, "number")?,
+        span,
+        generation: get(row, "generation")?,
+        epoch: get(row, "epoch")?,
+        at_us: get(row, "at_us")?,
+        purpose: get(row, "purpose")?,
+        holder: get(row, "holder")?,
+        cluster: get(row, "cluster")?,
+        pod: get(row, "pod")?,
+    })
+}
+
+fn whole_seconds(buffer: Duration) -> i64 {
+    i64::try_from(buffer.as_secs()).unwrap_or(i64::MAX)
+}
