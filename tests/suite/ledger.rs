@@ -1,6 +1,9 @@
 //! The ledger on a real PostgreSQL.
 
+mod fences;
 mod grants;
+mod operators;
+mod replies;
 
 use std::rc::Rc;
 use std::sync::Arc;
