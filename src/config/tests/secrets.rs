@@ -85,6 +85,8 @@ fn no_error_shows_a_secret_in_the_wrong_place() {
         let error = of_file(text).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }
-    let error = of_set(&["ledger.url:postgres://u:hunter2@db"]).unwrap_err();
-    assert!(!error.contains("hunter2"), "{error}");
+    for set in ["ledger.url:postgres://u:hunter2@db", "ledger.password hunter2"] {
+        let error = of_set(&[set]).unwrap_err();
+        assert!(!error.contains("hunter2") && error.ends_with(": must be KEY=VALUE"), "{error}");
+    }
 }
