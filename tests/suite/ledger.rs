@@ -4,6 +4,7 @@ mod fences;
 mod grants;
 mod operators;
 mod replies;
+mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -74,13 +74,16 @@ fn rolled_back(code: &SqlState, message: String) -> LedgerError {
         | SqlState::UNDEFINED_COLUMN
         | SqlState::UNDEFINED_FUNCTION
         | SqlState::INVALID_SCHEMA_NAME => LedgerError::Schema(format!(
-            "there is no ledger here that this release can use: run `blockhouse ledger migrate` ({message})"
+            "there is no ledger here that this release can use: run `blockhouse ledger migrate`, and set \
+             ledger.incarnation = \"none\" where the engine is only compatible with PostgreSQL ({message})"
         )),
         SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => {
             LedgerError::Unreachable(format!(
                 "the server is read-only, probably a standby: point ledger.url at the primary ({message})"
             ))
         }
+        // Data that a check or a type refuses: asking again is no use.
+        _ if code.code().starts_with("22") || code.code().starts_with("23") => LedgerError::Invalid(message),
         _ => LedgerError::Unreachable(message),
     }
 }

@@ -12,17 +12,18 @@ use super::facts::get;
 use super::failure::Effect;
 use crate::block::Life;
 
-/// Compare-and-set by the ledger's clock, read under the row lock. A standby's attempt writes the row as it was, so that
-/// there is always an answer.
+/// Compare-and-set under the row's lock, by the ledger's clock when it was asked. Who doesn't get the lead writes the row
+/// as it was, so that there is always an answer.
 const LEAD: &str = "
     INSERT INTO blockhouse.clusters AS c (name, leader, renewed_at, lease_ends)
-    VALUES ($1, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
-    ON CONFLICT (name) DO UPDATE SET (leader, renewed_at, lease_ends) = (
-        SELECT t.leader, t.renewed_at, t.lease_ends
-          FROM (SELECT c.leader = $2 OR c.lease_ends <= clock_timestamp()) AS may (lead)
-          JOIN (VALUES (true, $2, clock_timestamp(), clock_timestamp() + make_interval(secs => $3)),
-                       (false, c.leader, c.renewed_at, c.lease_ends)) AS t (lead, leader, renewed_at, lease_ends)
-         USING (lead))
+    SELECT $1, $2, now, now + make_interval(secs => $3) FROM clock_timestamp() AS now
+    ON CONFLICT (name) DO UPDATE SET
+        leader = CASE WHEN c.leader = $2 OR c.lease_ends <= excluded.renewed_at
+                      THEN excluded.leader ELSE c.leader END,
+        renewed_at = CASE WHEN c.leader = $2 OR c.lease_ends <= excluded.renewed_at
+                          THEN excluded.renewed_at ELSE c.renewed_at END,
+        lease_ends = CASE WHEN c.leader = $2 OR c.lease_ends <= excluded.renewed_at
+                          THEN excluded.lease_ends ELSE c.lease_ends END
     RETURNING leader";
 
 const RESIGN: &str = "

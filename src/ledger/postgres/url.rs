@@ -166,6 +166,71 @@ fn name(config: &Config) -> String {
     format!("{}/{}", hosts.join(","), config.get_dbname().or(config.get_user()).unwrap_or_default())
 }
 
+/// `url` as people may see it: scheme, hosts and database.
+pub(in super::super) fn without_secrets(url: &str) -> String {
+    let base = url.split('?').next().unwrap_or_default();
+    match base.parse::<Config>() {
+        Ok(config) => format!("postgres://{}", name(&config)),
+        Err(_) => "postgres://…".to_owned(),
+    }
+}
+
 fn invalid(why: String) -> LedgerError {
     LedgerError::Invalid(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn settings(url: &str) -> settings::Ledger {
+        settings::Ledger {
+            url: Some(SecretString::from(url)),
+            id: None,
+            password: None,
+            tls: Tls::Prefer,
+            ca: None,
+            cert: None,
+            key: None,
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
+            connect_spread: Duration::ZERO,
+            incarnation: true,
+            keep_grants: Duration::from_secs(86_400),
+        }
+    }
+
+    #[test]
+    fn a_target_has_the_limits_and_the_name_of_the_process() {
+        let url = "postgresql://app:hunter2@db1:6432,db2/ids?target_session_attrs=read-write&sslmode=disable";
+        let target = Target::new(&settings(url), "host-1").unwrap();
+        assert_eq!(target.name, "db1:6432,db2:5432/ids");
+        assert_eq!(target.config.get_application_name(), Some("blockhouse/host-1"));
+        assert_eq!(target.config.get_ssl_mode(), SslMode::Disable, "the URL's own wins");
+        assert_eq!(target.config.get_tcp_user_timeout(), Some(&Duration::from_secs(5)));
+        let options = target.config.get_options().unwrap();
+        for limit in
+            ["statement_timeout=5000", "lock_timeout=4000", "idle_in_transaction_session_timeout=5000"]
+        {
+            assert!(options.contains(limit), "{options}");
+        }
+        assert_eq!(target.without_options.get_options(), None);
+    }
+
+    #[test]
+    fn the_setting_for_the_password_wins() {
+        let mut settings = settings("postgres://app:old@db/ids");
+        settings.password = Some(SecretString::from("new"));
+        let target = Target::new(&settings, "host-1").unwrap();
+        assert_eq!(target.config.get_password(), Some("new".as_bytes()));
+    }
+
+    #[test]
+    fn what_people_see_of_a_url_has_no_secret() {
+        let url = "postgres://app:hunter2@db:6432/ids?password=hunter2&sslmode=verify-full";
+        assert_eq!(without_secrets(url), "postgres://db:6432/ids");
+        assert_eq!(without_secrets("postgres://app:hunter2@db:hunter2/ids"), "postgres://…");
+    }
 }
