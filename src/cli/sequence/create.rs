@@ -73,7 +73,7 @@ impl Create {
             return Ok(());
         }
         let created = opened.change(opened.ledger.create(&new)).await?;
-        tell(&opened, ui).await?;
+        tell(&opened, ui).await;
         self.print(&created.row, created.new, ui)
     }
 
@@ -116,7 +116,9 @@ impl Create {
             "{} {was}: IDs {} to {}, blocks of {}",
             facts.name, facts.first, facts.last, facts.block_size
         );
-        ui.lines([ids, consequence(facts)])
+        ui.lines([ids])?;
+        ui.note(consequence(facts));
+        Ok(())
     }
 }
 
