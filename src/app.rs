@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_rt::Arbiter;
 use fastrand::Rng;
 use futures_util::future::join_all;
-use slog::{Logger, info, o, warn};
+use slog::{Logger, info, warn};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -27,11 +27,11 @@ use crate::actor::router::{self, RouterHandle};
 use crate::actor::supervisor::{self, ControlHandle};
 use crate::admin;
 use crate::config::Settings;
-use crate::ledger::{self, Expected, Ledger, LedgerError};
+use crate::ledger::{self, Admin, Expected, LedgerError};
 use crate::observe::Metrics;
 use crate::pods::discovery::{self, Roster};
 use crate::role::Roles;
-use crate::rpc::listen::{self, BindError, Listener};
+use crate::rpc::listen::{self, BindError, Listener, Watched};
 use crate::rpc::server::{Acceptor, Connections, Worker};
 use crate::shutdown::{Phase, Phases};
 
@@ -70,14 +70,15 @@ pub struct App {
     plan: Plan,
     rng: Rng,
     roster: Roster,
-    ledger: Rc<dyn Ledger>,
+    /// For `dev`, which makes it ready first.
+    pub ledger: Rc<dyn Admin>,
 }
 
 /// Its listeners are open; nothing runs yet.
 pub struct Bound {
     app: App,
     grpc: Vec<Listener>,
-    admin: Listener,
+    admin: Vec<Listener>,
 }
 
 /// A running process.
@@ -97,9 +98,9 @@ pub struct Running {
     hydrator: Option<HydratorHandle>,
     phase: watch::Sender<Phase>,
     asked_to_drain: watch::Receiver<bool>,
-    /// Dropped last: ends the admin server.
-    end_admin: oneshot::Sender<()>,
-    admin_server: JoinHandle<()>,
+    /// Dropped last: ends the admin servers.
+    end_admin: watch::Sender<()>,
+    admin_servers: Vec<JoinHandle<()>>,
     log: Logger,
 }
 
@@ -159,7 +160,7 @@ impl Bound {
         let App { plan, mut rng, roster, ledger } = app;
         let (settings, log) = (Arc::clone(&plan.settings), plan.log.clone());
         let addresses = grpc.iter().map(Listener::address).collect();
-        let admin_address = admin.address();
+        let admin_address = admin.first().map_or_else(String::new, Listener::address);
         let workers = if plan.roles.allocator { worker_count(&settings) } else { 0 };
         let process = Arc::new(Process::new(
             Arc::clone(&settings),
@@ -211,14 +212,17 @@ impl Bound {
                 slog::error!(accept_log, "accepting connections failed"; "error" => %error);
             }
         });
-        let (end_admin, ended) = oneshot::channel::<()>();
+        let end_admin = watch::Sender::new(());
         let routes = admin::router(control.clone(), plan.metrics, settings.admin.token.clone());
-        let admin_server = tokio::task::spawn_local(admin::serve(
-            admin,
-            routes,
-            async move { _ = ended.await },
-            log.new(o!("part" => "admin")),
-        ));
+        let admin_servers = admin
+            .into_iter()
+            .filter_map(|listener| watched(listener, &log))
+            .map(|listener| {
+                let mut end = end_admin.subscribe();
+                let until = async move { while end.changed().await.is_ok() {} };
+                tokio::task::spawn_local(admin::serve(listener, routes.clone(), until, log.clone()))
+            })
+            .collect();
         Running {
             process,
             control,
@@ -231,13 +235,26 @@ impl Bound {
             phase,
             asked_to_drain,
             end_admin,
-            admin_server,
+            admin_servers,
             log,
         }
     }
 }
 
-fn worker_count(settings: &Settings) -> usize {
+/// An admin listener as its server takes it.
+fn watched(listener: Listener, log: &Logger) -> Option<admin::Listener> {
+    match listener.watch() {
+        Ok(Watched::Tcp(tcp)) => Some(admin::Listener::Tcp(tcp)),
+        Ok(Watched::Unix(unix)) => Some(admin::Listener::Unix(unix)),
+        Err(error) => {
+            slog::error!(log, "the admin listener can't be watched"; "error" => %error);
+            None
+        }
+    }
+}
+
+/// Worker threads of an allocator: `grpc.workers`, or what the machine (the cgroup's quota) allows.
+pub fn worker_count(settings: &Settings) -> usize {
     match settings.grpc.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
@@ -368,7 +385,7 @@ impl Running {
         self.database.drain().await;
         self.buffer.hand_back().await;
         drop(self.end_admin);
-        let _ = timeout(Duration::from_secs(1), self.admin_server).await;
+        let _ = timeout(Duration::from_secs(1), join_all(self.admin_servers)).await;
         for (_, arbiter) in parts.drain(..) {
             arbiter.stop();
         }

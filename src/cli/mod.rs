@@ -16,6 +16,7 @@ mod lookup;
 mod man;
 mod opened;
 mod pods;
+mod run;
 mod sequence;
 mod serve;
 mod status;
@@ -76,8 +77,8 @@ enum Command {
 impl Command {
     fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         match self {
-            Command::Dev(dev) => dev.run(global),
-            Command::Serve(serve) => serve.run(global),
+            Command::Dev(dev) => dev.run(global, ui),
+            Command::Serve(serve) => serve.run(global, ui),
             Command::Take(take) => block_on(take.run(ui)),
             Command::Status(status) => block_on(status.run(ui)),
             Command::Sequence(sequence) => block_on(sequence.run(global, ui)),

@@ -2,8 +2,14 @@
 
 use clap::Args;
 
-use super::failure::{Exit, Failure, Outcome};
+use super::configured::{load, sources, wrong};
+use super::failure::Outcome;
 use super::global::{ConfigArgs, Global};
+use super::run::{self, Command};
+use super::ui::Ui;
+use crate::actor::Process;
+use crate::app::Running;
+use crate::ledger::Admin;
 use crate::role::Roles;
 
 const EXAMPLES: &str = "\
@@ -29,8 +35,24 @@ impl Serve {
     /// Runs until a signal.
     ///
     /// # Errors
-    /// It can't start.
-    pub fn run(&self, _global: &Global) -> Outcome {
-        Err(Failure::new(Exit::Internal, "'serve' is wired to app.rs where the parts meet"))
+    /// It can't start or can't go on.
+    pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
+        let loaded = load(sources(&self.config, global), ui)?;
+        loaded.settings.require_for_serve().map_err(|errors| wrong(&errors))?;
+        run::run(loaded, self.role, ui, self)
+    }
+}
+
+impl Command for Serve {
+    async fn prepare(&self, _: &dyn Admin) -> Outcome {
+        Ok(())
+    }
+
+    fn greet(&self, _: &Running, _: &Ui) -> Outcome {
+        Ok(())
+    }
+
+    fn part(&self, _: &Process, _: &Ui) -> Outcome {
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::global::{Change, Global};
 pub struct Ui {
     quiet: bool,
     colour: bool,
+    colour_allowed: bool,
     terminal: bool,
 }
 
@@ -22,16 +23,23 @@ impl Ui {
         let terminal = io::stdout().is_terminal();
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colour_allowed = !dumb && !global.no_color && !set("NO_COLOR");
         Ui {
             quiet: global.quiet,
             terminal,
-            colour: terminal && !dumb && !global.no_color && !set("NO_COLOR"),
+            colour: terminal && colour_allowed,
+            colour_allowed,
         }
     }
 
     /// Whether colours are allowed on stdout.
     pub fn colour(&self) -> bool {
         self.colour
+    }
+
+    /// Whether the log may have colours, where it goes to a terminal.
+    pub fn log_colour(&self) -> bool {
+        self.colour_allowed
     }
 
     /// Whether stdout is a terminal.

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: where, which key, what is allowed, what was meant.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 
@@ -35,14 +35,26 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in [&self.place, &self.key] {
             if !part.is_empty() {
-                write!(f, "{part}: ")?;
+                write!(f, "{}: ", Harmless(part))?;
             }
         }
-        f.write_str(&self.what)?;
+        write!(f, "{}", Harmless(&self.what))?;
         match &self.hint {
-            Some(hint) => write!(f, "; {hint}"),
+            Some(hint) => write!(f, "; {}", Harmless(hint)),
             None => Ok(()),
         }
+    }
+}
+
+/// A text that can't move a terminal's cursor: names and values come from whoever wrote the file.
+struct Harmless<'a>(&'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }
 

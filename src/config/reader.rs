@@ -161,9 +161,10 @@ impl<'a> Reader<'a> {
         match assignment.split_once('=') {
             Some((name, value)) => self.assigned("--set", name.trim(), value, layer),
             None => {
-                let what =
-                    format!("must be KEY=VALUE, not {:?}", assignment.split(['/', '@']).next().unwrap_or(""));
-                self.errors.push(Problem::new("--set", "", what));
+                // No more than may be a key: a secret may stand behind it.
+                let end = assignment.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_'));
+                let name = &assignment[..end.unwrap_or(assignment.len())];
+                self.errors.push(Problem::new("--set", name, "must be KEY=VALUE"));
             }
         }
     }

@@ -129,7 +129,7 @@ pub struct Ledger {
 /// `redis.*`
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// `redis://…`, `rediss://…` or one `memory:N`.
+    /// `redis://…`, or one `memory:N`.
     pub pods: Vec<SecretString>,
     /// `dns:host:port` or `srv:NAME`.
     pub discover: Option<Discover>,

@@ -61,7 +61,7 @@ impl Form for PodUrl {
 
     fn allowed(&self) -> String {
         format!(
-            r#""redis://[USER:PASSWORD@]HOST[:PORT]", "rediss://…", or "memory:N" alone with N from 1 to {}"#,
+            r#""redis://[USER:PASSWORD@]HOST[:PORT]", or "memory:N" alone with N from 1 to {}"#,
             Self::MOST
         )
     }
@@ -74,8 +74,11 @@ impl Form for PodUrl {
         if count.is_some_and(|count| (1..=Self::MOST).contains(&count)) || is_pod(url) {
             return Ok(url.into());
         }
-        let scheme =
-            url.split_once(':').and_then(|(scheme, _)| nearest(scheme, ["redis", "rediss", "memory"]));
+        if url.starts_with("rediss:") {
+            let what = format!("{}: TLS to the pods is reserved: comes in a later release", redact_url(url));
+            return Err(Wrong::because(what).meant(Some("redis://…")));
+        }
+        let scheme = url.split_once(':').and_then(|(scheme, _)| nearest(scheme, ["redis", "memory"]));
         let meant = scheme.filter(|scheme| !url.starts_with(&format!("{scheme}:")));
         Err(Wrong::must(&self.allowed(), redact_url(url)).meant(meant.map(|scheme| match scheme {
             "memory" => "memory:N".to_owned(),
@@ -91,7 +94,7 @@ impl Form for PodUrl {
 /// A server and who logs in, nothing else: a database number or a parameter would be silently without effect.
 fn is_pod(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
-    matches!(url.scheme(), "redis" | "rediss")
+    url.scheme() == "redis"
         && url.host_str().is_some_and(|host| !host.is_empty())
         && url.port() != Some(0)
         && matches!(url.path(), "" | "/" | "/0")

@@ -20,6 +20,7 @@ fn every_error_names_place_key_what_is_allowed_and_what_was_meant() {
         ("[redsi]\ntimeout = '1s'", "a.toml:1:2: redsi: unknown key; did you mean redis?"),
         ("redis.max_wait = '1s'", "a.toml:1:7: redis.max_wait: unknown key; did you mean fallback.max_wait?"),
         ("colour = 'red'", "a.toml:1:1: colour: unknown key"),
+        ("\"\\u001b[2J\" = 1", "a.toml:1:1: \\u{1b}[2J: unknown key"),
         ("'redis.timeout' = '1s'", "a.toml:1:1: redis.timeout: unknown key; did you mean redis.timeout?"),
         ("redis = 5", "a.toml:1:9: redis: is a table: write [redis] and its keys below it"),
         (

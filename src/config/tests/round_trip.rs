@@ -36,7 +36,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("ledger.connect_spread", r#""0s""#, r#""2s""#),
     ("ledger.incarnation", r#""none""#, r#""postgres""#),
     ("ledger.keep_grants", r#""30d""#, r#""36500d""#),
-    ("redis.pods", r#"["redis://a:1", "rediss://u:p@b"]"#, r#"["memory:3"]"#),
+    ("redis.pods", r#"["redis://a:1", "redis://u:p@b"]"#, r#"["memory:3"]"#),
     ("redis.discover", r#""dns:pods.local:6379""#, r#""srv:_redis._tcp.pods.local""#),
     ("redis.discover_interval", r#""1s""#, r#""2s""#),
     ("redis.username", r#""app""#, r#""default""#),

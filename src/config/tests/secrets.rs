@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_url_with_a_slip_says_what_was_meant_and_keeps_its_password() {
     let ledger = "ledger.url: must be \"postgres://…\", \"sqlite:PATH\" or \"memory:\", not";
-    let pod = "redis.pods: must be \"redis://[USER:PASSWORD@]HOST[:PORT]\", \"rediss://…\", or \"memory:N\" alone with N from 1 to 64, not";
+    let pod = "redis.pods: must be \"redis://[USER:PASSWORD@]HOST[:PORT]\", or \"memory:N\" alone with N from 1 to 64, not";
     for (set, error) in [
         (
             "ledger.url=postgress://u:hunter2@db/ids",
@@ -18,6 +18,11 @@ fn a_url_with_a_slip_says_what_was_meant_and_keeps_its_password() {
         ("redis.pods=redi://u:hunter2@a", format!("{pod} redi://u:***@a; did you mean redis://…?")),
         ("redis.pods=redis://a:x", format!("{pod} redis://***")),
         ("redis.pods=redis://u:hunter2@a/3", format!("{pod} redis://u:***@a/3")),
+        (
+            "redis.pods=rediss://u:hunter2@a",
+            "redis.pods: rediss://u:***@a: TLS to the pods is reserved: comes in a later release; did you mean redis://…?"
+                .to_owned(),
+        ),
         ("redis.pods=memory:65", format!("{pod} memory:65")),
         ("redis.pods=hunter2", format!("{pod} ***")),
     ] {
@@ -85,6 +90,8 @@ fn no_error_shows_a_secret_in_the_wrong_place() {
         let error = of_file(text).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }
-    let error = of_set(&["ledger.url:postgres://u:hunter2@db"]).unwrap_err();
-    assert!(!error.contains("hunter2"), "{error}");
+    for set in ["ledger.url:postgres://u:hunter2@db", "ledger.password hunter2"] {
+        let error = of_set(&[set]).unwrap_err();
+        assert!(!error.contains("hunter2") && error.ends_with(": must be KEY=VALUE"), "{error}");
+    }
 }

@@ -72,7 +72,8 @@ BEGIN
 
     -- Whatever must hold when the grant commits stands in this WHERE, on the sequence's own row or on the ledger's row under
     -- FOR SHARE: both are evaluated again after a lock wait. A plain sub-select would not be. The range comes from
-    -- RETURNING: a counter read on the side is another grant's.
+    -- RETURNING: a counter read on the side is another grant's. The table's OID is looked up by name, under the lock
+    -- that this UPDATE has on the table: after a wait, beside a row trigger, s.tableoid reads as 0 (PostgreSQL 15).
     RETURN QUERY
     WITH raised AS (
         UPDATE blockhouse.sequences AS s
@@ -85,7 +86,7 @@ BEGIN
            AND l.state = 'open' AND l.epoch = asked_epoch AND l.token = asked_token
            AND (NOT fenced OR (l.system_identifier = here.system_identifier
                                AND l.timeline = here.timeline
-                               AND l.table_oid = s.tableoid))
+                               AND l.table_oid = to_regclass('blockhouse.sequences')::oid))
            AND s.generation = asked_generation
            AND s.halted IS NULL
            AND NOT s.retired

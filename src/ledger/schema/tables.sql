@@ -4,7 +4,7 @@ CREATE SCHEMA IF NOT EXISTS blockhouse;
 
 -- Which ledger this is, and in which life (S3, S5). One row.
 CREATE TABLE blockhouse.ledger (
-    only              boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton         boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     id                uuid NOT NULL,
     environment       text NOT NULL,
     schema_version    integer NOT NULL,

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio_postgres::NoTls;
 
 /// How long anything of the server's may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -161,6 +162,13 @@ impl Postgres {
         text(output.expect("psql can be run"))
     }
 
+    /// A session of its own, that can hold locks while others wait.
+    pub async fn session(&self) -> Session {
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.expect("a session");
+        tokio::spawn(connection);
+        Session { client }
+    }
+
     /// One of PostgreSQL's client programs, pointed at this server.
     pub fn client(&self, program: &str) -> Command {
         let mut command = self.programs.command(program);
@@ -202,6 +210,31 @@ impl Postgres {
     fn signal(&self, signal: &str) {
         if let Some(server) = &self.server {
             kill(signal, &family(server.id()));
+        }
+    }
+}
+
+/// One session, for tests that need the order of things.
+pub struct Session {
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    /// Runs one or more statements. Panics if one fails.
+    pub async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Waits until the statement gives true.
+    pub async fn until(&self, sql: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let row = self.client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            if row.get(0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "waited too long until {sql}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

@@ -1,0 +1,159 @@
+//! Runs a process to its end: what `serve` and `dev` have in common.
+
+use std::sync::Arc;
+
+use actix_rt::System;
+use slog::{Logger, error, info};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::{Exit, Failure, Outcome};
+use super::ui::Ui;
+use crate::actor::process::{Fatal, Process};
+use crate::app::{App, Ended, Plan, Running, StartError};
+use crate::config::Loaded;
+use crate::ledger::Admin;
+use crate::observe::log::{self, Origin};
+use crate::observe::metrics::{About, Metrics};
+use crate::role::Roles;
+
+/// What a command adds to a process's life.
+pub trait Command {
+    /// Before anything listens: `dev` makes its ledger ready.
+    ///
+    /// # Errors
+    /// It can't.
+    async fn prepare(&self, ledger: &dyn Admin) -> Outcome;
+
+    /// Once it serves.
+    ///
+    /// # Errors
+    /// Nobody reads what is printed.
+    fn greet(&self, running: &Running, ui: &Ui) -> Outcome;
+
+    /// After it drained.
+    ///
+    /// # Errors
+    /// Nobody reads what is printed.
+    fn part(&self, process: &Process, ui: &Ui) -> Outcome;
+}
+
+/// Runs until a signal, a drain by the admin API, or the end of its strength.
+///
+/// # Errors
+/// It can't start or can't go on, or was cut short by a second signal.
+pub fn run(loaded: Loaded, roles: Roles, ui: &Ui, command: &impl Command) -> Outcome {
+    let settings = Arc::new(loaded.settings);
+    let about = About {
+        environment: Arc::clone(&settings.environment),
+        stage: Arc::clone(&settings.stage),
+        cluster: Arc::clone(&settings.cluster),
+    };
+    let workers = crate::app::worker_count(&settings);
+    let metrics = Metrics::new(&about, workers);
+    metrics.set_unknown_keys(loaded.unknown_keys);
+    let origin = Origin { instance: &settings.instance, cluster: &settings.cluster };
+    let (log, _flushed) = log::build(&settings.log, origin, ui.log_colour(), metrics.log_records_dropped());
+    log_panics(log.clone());
+    let plan = Plan { settings, roles, metrics, log, seed: fastrand::u64(..) };
+    System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a current-thread runtime needs no more than a few file descriptors")
+    })
+    .block_on(live(plan, ui, command))
+}
+
+async fn live(plan: Plan, ui: &Ui, command: &impl Command) -> Outcome {
+    let mut signals = Signals::new()?;
+    let log = plan.log.clone();
+    let app = App::build(plan).map_err(cannot_start)?;
+    command.prepare(&*app.ledger).await?;
+    let running = app.bind().map_err(cannot_start)?.start();
+    let process = Arc::clone(&running.process);
+    let fatal = tokio::select! {
+        biased;
+        _ = signals.next(&log) => None,
+        fatal = async {
+            if let Err(fatal) = running.ready().await {
+                return Some(fatal);
+            }
+            tell_service_manager(&log, sd_notify::NotifyState::Ready);
+            if let Err(failure) = command.greet(&running, ui) {
+                ui.warn(failure);
+            }
+            running.until_end().await
+        } => fatal,
+    };
+    if let Some(fatal) = fatal {
+        return Err(cannot_go_on(fatal));
+    }
+    tell_service_manager(&log, sd_notify::NotifyState::Stopping);
+    let ended = tokio::select! {
+        biased;
+        exit = signals.next(&log) => return Err(Failure::new(exit, "ended at once by a second signal")),
+        ended = running.drain() => ended,
+    };
+    match ended {
+        Ended::Drained | Ended::CutShort => command.part(&process, ui),
+        Ended::Fatal(fatal) => Err(cannot_go_on(fatal)),
+    }
+}
+
+fn cannot_start(error: StartError) -> Failure {
+    Failure::new(Exit::Config, error.to_string())
+}
+
+fn cannot_go_on(fatal: Fatal) -> Failure {
+    match fatal {
+        Fatal::Misplaced(why) => Failure::new(Exit::Config, why),
+        Fatal::Broken(why) => Failure::new(Exit::Internal, format!("{why}; please report it")),
+    }
+}
+
+fn tell_service_manager(log: &Logger, state: sd_notify::NotifyState<'_>) {
+    // Without NOTIFY_SOCKET nobody wants to know.
+    if let Err(error) = sd_notify::notify(&[state]) {
+        error!(log, "the service manager could not be told"; "error" => %error);
+    }
+}
+
+/// A panic is a line of the log, like everything else that a process says.
+fn log_panics(log: Logger) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        error!(log, "panic"; "what" => panic.payload_as_str().unwrap_or("no message"), "where" => place);
+    }));
+}
+
+/// The signals that a process answers to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Outcome<Signals> {
+        let open = |kind| {
+            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("can't wait for signals: {error}")))
+        };
+        Ok(Signals {
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+            hang_up: open(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next SIGTERM or SIGINT; gives the exit code that it would cause as the second one. Cancel safe.
+    async fn next(&mut self, log: &Logger) -> Exit {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return Exit::Terminated,
+                _ = self.interrupt.recv() => return Exit::Interrupted,
+                _ = self.hang_up.recv() => info!(log, "SIGHUP: nothing in this release is re-read; restart to change the configuration"),
+            }
+        }
+    }
+}
