@@ -175,8 +175,7 @@ impl Bound {
         let pods = Rc::new(PodSet::new(Arc::clone(&process), roster.clone(), rng.fork(), true));
         let database = database::start(&process, ledger, Rc::clone(&pods), rng.fork());
         let buffer = buffer::start(&process, database.clone(), Rc::clone(&pods));
-        let control =
-            supervisor::start(&process, Rc::clone(&pods), database.clone(), phases.clone(), drain);
+        let control = supervisor::start(&process, Rc::clone(&pods), database.clone(), phases.clone(), drain);
         meet(&process, &pods, &database, &mut rng);
         let hydrator = plan.roles.hydrator.then(|| {
             let seeds = std::cell::RefCell::new(rng.fork());
@@ -311,7 +310,8 @@ fn start_worker(plan: WorkerPlan, connections: Connections) -> WorkerParts {
             let _ = done.send(());
         });
     });
-    let (allocator, router) = handles.recv().expect("a worker's thread starts its actors before anything can fail");
+    let (allocator, router) =
+        handles.recv().expect("a worker's thread starts its actors before anything can fail");
     WorkerParts { allocator, router, served, arbiter }
 }
 
@@ -365,7 +365,10 @@ impl Running {
                 Ended::Drained
             }
             Err(_) => {
-                warn!(log, "drain.timeout passed before everything was handed back: the rest ends with the process");
+                warn!(
+                    log,
+                    "drain.timeout passed before everything was handed back: the rest ends with the process"
+                );
                 Ended::CutShort
             }
         }
@@ -374,8 +377,11 @@ impl Running {
     async fn stop(self, delay: Duration, deadline: Instant) {
         sleep(delay).await;
         self.phase.send_replace(Phase::Closing);
-        let (mut parts, served): (Vec<_>, Vec<_>) =
-            self.workers.into_iter().map(|worker| ((worker.allocator, worker.arbiter), worker.served)).unzip();
+        let (mut parts, served): (Vec<_>, Vec<_>) = self
+            .workers
+            .into_iter()
+            .map(|worker| ((worker.allocator, worker.arbiter), worker.served))
+            .unzip();
         // Leave time to hand back what is in memory, whatever a client does.
         let _ = timeout_at(deadline - HAND_BACK.min(delay.max(HAND_BACK)), join_all(served)).await;
         join_all(parts.iter().map(|(allocator, _)| allocator.drain())).await;

@@ -54,7 +54,8 @@ impl Dev {
     /// # Errors
     /// It can't start or can't go on.
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let mut sources = Sources { set: self.set.clone(), flags: global.assigned(), ..Sources::of_process() };
+        let mut sources =
+            Sources { set: self.set.clone(), flags: global.assigned(), ..Sources::of_process() };
         let by = "blockhouse dev";
         let defaults = [("ledger.url", self.ledger()), ("redis.pods", "memory:3".to_owned())];
         let small = SMALL.iter().map(|(key, value)| (*key, (*value).to_owned()));
@@ -97,9 +98,8 @@ const JS_SAFE: i64 = (1 << 53) - 1;
 
 impl Command for Dev {
     async fn prepare(&self, ledger: &dyn Admin) -> Outcome {
-        let unusable = |error: LedgerError| {
-            Failure::new(Exit::Config, format!("dev's ledger can't be used: {error}"))
-        };
+        let unusable =
+            |error: LedgerError| Failure::new(Exit::Config, format!("dev's ledger can't be used: {error}"));
         ledger.migrate().await.map_err(unusable)?;
         for name in &self.sequences {
             let new = NewSequence {
@@ -133,7 +133,8 @@ impl Command for Dev {
 
     fn part(&self, process: &Process, ui: &Ui) -> Outcome {
         let known = process.known.load();
-        let sum = |of: fn(&Counters) -> u64| known.sequences().map(|sequence| of(&sequence.counters)).sum::<u64>();
+        let sum =
+            |of: fn(&Counters) -> u64| known.sequences().map(|sequence| of(&sequence.counters)).sum::<u64>();
         ui.lines([format!(
             "handed out: {}, twice: {}, discarded: {}",
             sum(Counters::allocated_ids_in_all),

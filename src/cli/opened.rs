@@ -22,6 +22,8 @@ pub struct Opened {
     pub ledger: Rc<dyn Admin>,
     /// How the command was configured.
     pub settings: Settings,
+    /// Whether the ledger is that of a running `dev`.
+    pub of_dev: bool,
     /// For what is reached on the way.
     pub log: slog::Logger,
     /// Without secrets.
@@ -36,7 +38,7 @@ impl Opened {
     /// # Errors
     /// No ledger is configured, or wrongly.
     pub async fn new(config: &ConfigArgs, global: &Global, ui: &Ui) -> Outcome<Opened> {
-        let Configured { settings, url, origin } = Configured::new(config, global, ui).await?;
+        let Configured { settings, url, origin, of_dev } = Configured::new(config, global, ui).await?;
         let url = redact_url(&url);
         ui.note(format_args!("ledger {url} ({origin})"));
         let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
@@ -46,7 +48,7 @@ impl Opened {
                 let line = format!("ledger.url can't be used: {error} ({origin})");
                 Failure::new(Exit::Config, line)
             })?;
-        Ok(Opened { ledger, settings, log, url, _log_guard: log_guard })
+        Ok(Opened { ledger, settings, of_dev, log, url, _log_guard: log_guard })
     }
 
     /// Waits for something that changes nothing.

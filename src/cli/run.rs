@@ -136,7 +136,8 @@ struct Signals {
 impl Signals {
     fn new() -> Outcome<Signals> {
         let open = |kind| {
-            signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("can't wait for signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Internal, format!("can't wait for signals: {error}")))
         };
         Ok(Signals {
             terminate: open(SignalKind::terminate())?,

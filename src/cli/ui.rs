@@ -24,12 +24,7 @@ impl Ui {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let colour_allowed = !dumb && !global.no_color && !set("NO_COLOR");
-        Ui {
-            quiet: global.quiet,
-            terminal,
-            colour: terminal && colour_allowed,
-            colour_allowed,
-        }
+        Ui { quiet: global.quiet, terminal, colour: terminal && colour_allowed, colour_allowed }
     }
 
     /// Whether colours are allowed on stdout.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::row::consequence;
 use super::show_row;
+use crate::cli::configured::dev_knows;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::{Change, ConfigArgs, Global, whole_seconds};
 use crate::cli::opened::Opened;
@@ -74,6 +75,9 @@ impl Create {
         }
         let created = opened.change(opened.ledger.create(&new)).await?;
         tell(&opened, ui).await;
+        if opened.of_dev {
+            dev_knows(&self.name, ui).await;
+        }
         self.print(&created.row, created.new, ui)
     }
 
