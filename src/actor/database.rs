@@ -94,6 +94,8 @@ struct SlotState {
     looked_up_at: Option<Instant>,
     /// Whether the ledger ever answered: before that a wrong one ends the process.
     met: bool,
+    /// Whether the pods were asked what they witnessed: before that no grant is asked for.
+    pods_heard: bool,
 }
 
 /// Fallback goes before exercise before everything else.
@@ -159,6 +161,7 @@ pub fn start(
         read_at: None,
         looked_up_at: None,
         met: false,
+        pods_heard: false,
     };
     let slot = Rc::new(Slot { process: Arc::clone(process), ledger, pods, state: state.into() });
     let address = guard::start(process, &part, |_| Database {
@@ -484,8 +487,17 @@ impl Slot {
         Err(refusal(&error, Some(ask), self.wait()))
     }
 
+    /// Before its first grant a process reads what all reachable pods know, so that a ledger that went back in time meets a
+    /// witness (S3).
+    async fn hear_pods(&self) {
+        if !std::mem::replace(&mut self.state.borrow_mut().pods_heard, true) {
+            let _ = timeout(self.process.settings.redis.timeout, self.pods.heartbeat()).await;
+        }
+    }
+
     async fn grant_once(&self, ask: &Ask) -> Result<Range, LedgerError> {
         let process = &self.process;
+        self.hear_pods().await;
         if process.known.load().identity.is_none() {
             self.read_facts().await?;
         }

@@ -84,6 +84,7 @@ impl Dev {
 /// What makes a `dev` small and quick: a restart skips few IDs, and Ctrl-C ends it at once.
 const SMALL: &[(&str, &str)] = &[
     ("hydrator.buffer", "1m"),
+    ("hydrator.interval", "1s"),
     ("hydrator.min_ids", "3000"),
     ("fallback.min_ids", "1000"),
     ("fallback.cover", "10s"),
