@@ -280,3 +280,166 @@ fn output_that_can_not_be_written_is_a_failure() {
     let ended = Ended::from(blockhouse(&["man"]).stdout(full).output().unwrap());
     ended.failed(70, "no space left on device");
 }
+
+/// A folder of its own, with an SQLite ledger and nothing else configured.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Site {
+        Site(tempfile::tempdir().unwrap())
+    }
+
+    fn migrated() -> Site {
+        let site = Site::new();
+        site.run(&["ledger", "migrate", "--yes"]).succeeded();
+        site
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}/ledger.sqlite", self.0.path().display())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let mut command = blockhouse(arguments);
+        Ended::from(command.env("BLOCKHOUSE__LEDGER__URL", self.url()).output().unwrap())
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.run(arguments).succeeded()).unwrap()
+    }
+}
+
+#[test]
+fn a_ledger_is_made_by_migrate_and_by_nothing_else() {
+    let site = Site::new();
+    site.run(&["sequence", "list"]).failed(78, "blockhouse ledger migrate");
+    site.run(&["sequence", "create", "tasks", "--yes"]).failed(78, "blockhouse ledger migrate");
+    site.run(&["ledger", "migrate"]).failed(2, "--yes");
+    site.run(&["ledger", "migrate", "--dry-run"]).succeeded();
+    site.run(&["ledger", "show"]).failed(78, "blockhouse ledger migrate");
+    let made = site.json(&["ledger", "migrate", "--yes", "--json"]);
+    assert_eq!(made["schema_before"], 0, "{made}");
+    let again = site.json(&["ledger", "migrate", "--yes", "--json"]);
+    assert_eq!((&again["schema_before"], &again["id"]), (&made["schema"], &made["id"]));
+    assert_eq!(site.json(&["ledger", "show", "--json"])["state"], "open");
+}
+
+#[test]
+fn a_command_says_which_ledger_it_acts_on_and_where_that_came_from() {
+    let site = Site::migrated();
+    let said = format!("ledger {} (ledger.url from environment BLOCKHOUSE__LEDGER__URL)", site.url());
+    assert_eq!(site.run(&["sequence", "list"]).stderr.lines().next(), Some(&*said));
+    assert_eq!(site.run(&["-q", "sequence", "list"]).stderr, "");
+}
+
+#[test]
+fn a_sequence_is_created_changed_halted_resumed_and_retired() {
+    let site = Site::migrated();
+    assert_eq!(site.json(&["sequence", "list", "--json"]), serde_json::json!([]));
+    let created = site.json(&["sequence", "create", "tasks", "--yes", "--json", "--max", "int32"]);
+    assert_eq!((&created["last"], &created["granted"]), (&"2147483647".into(), &"0".into()));
+    let set =
+        site.json(&["sequence", "set", "tasks", "--block-size", "50", "--max", "int64", "--yes", "--json"]);
+    assert_eq!((&set["last"], &set["block_size"]), (&"9223372036854775807".into(), &50.into()));
+    let halted = site.json(&["sequence", "halt", "tasks", "--reason", "a drill", "--yes", "--json"]);
+    assert_eq!((&halted["state"], &halted["halted"]), (&"halted".into(), &"a drill".into()));
+    assert!(site.run(&["sequence", "show", "tasks"]).succeeded().contains("halted: a drill\n"));
+    assert_eq!(site.json(&["sequence", "resume", "tasks", "--yes", "--json"])["state"], "active");
+    assert_eq!(site.json(&["sequence", "retire", "tasks", "--yes", "--json"])["state"], "retired");
+    site.run(&["sequence", "create", "tasks", "--yes"]).failed(1, "names are never reused");
+}
+
+#[test]
+fn a_change_is_only_made_with_yes() {
+    let site = Site::migrated();
+    site.run(&["sequence", "create", "tasks"]).failed(2, "--yes");
+    site.run(&["sequence", "create", "tasks", "--dry-run"]).succeeded();
+    site.run(&["sequence", "show", "tasks"]).failed(1, "'tasks' does not exist");
+    site.run(&["sequence", "create", "tasks", "--yes"]).succeeded();
+    for change in [
+        &["set", "tasks", "--block-size", "7"][..],
+        &["halt", "tasks"],
+        &["resume", "tasks"],
+        &["retire", "tasks"],
+    ] {
+        site.run(&[&["sequence"], change].concat()).failed(2, "--yes");
+        let dry = site.run(&[&["sequence"], change, &["--dry-run"]].concat());
+        assert!(dry.stderr.contains("nothing was changed"), "{dry:?}");
+    }
+    let row = &site.json(&["sequence", "list", "--json"])[0];
+    assert_eq!((&row["state"], &row["block_size"]), (&"active".into(), &1000.into()));
+}
+
+#[test]
+fn creating_what_exists_is_a_failure_unless_that_is_welcome() {
+    let site = Site::migrated();
+    site.run(&["sequence", "create", "tasks", "--yes"]).succeeded();
+    site.run(&["sequence", "create", "tasks", "--yes"]).failed(1, "exists");
+    site.run(&["sequence", "create", "tasks", "--dry-run"]).failed(1, "exists");
+    let again = site.run(&["sequence", "create", "tasks", "--yes", "--if-not-exists", "--max", "int32"]);
+    assert!(again.stderr.contains("it stays as it was"), "{again:?}");
+    again.succeeded();
+    site.run(&["sequence", "set", "tasks", "--max", "int32", "--yes"]).failed(1, "can only be raised");
+}
+
+#[test]
+fn an_id_that_was_not_granted_says_why() {
+    let site = Site::migrated();
+    site.run(&["sequence", "create", "tasks", "--yes", "--max", "int32"]).succeeded();
+    site.run(&["lookup", "tasks", "7"]).failed(1, "has not been granted yet");
+    site.run(&["lookup", "tasks", "-7"]).failed(1, "no ID of 'tasks'");
+    site.run(&["lookup", "comments", "7"]).failed(1, "'comments' does not exist");
+}
+
+#[test]
+fn another_environments_ledger_is_refused() {
+    let site = Site::migrated();
+    site.run(&["sequence", "list", "--set", "environment=beta"]).failed(78, "'beta'");
+    let other = "ledger.id=0d9f0c0a-7b1e-4c3c-9a55-d0f1f6a0b6a7";
+    site.run(&["sequence", "list", "--set", other]).failed(78, "ledger.id");
+}
+
+#[test]
+fn a_ledger_that_is_away_is_unreachable_and_its_password_stays_secret() {
+    let ended = run(&["sequence", "list", "--set", "ledger.url=postgres://me:hunter2@127.0.0.1:1/ids"]);
+    ended.failed(69, "127.0.0.1:1/ids");
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+}
+
+#[test]
+fn pods_that_can_not_be_told_are_a_warning() {
+    let site = Site::migrated();
+    let create = ["sequence", "create", "tasks", "--yes", "--set", "redis.pods=redis://127.0.0.1:1"];
+    let ended = site.run(&create);
+    assert!(ended.stderr.contains("warning: pod 127.0.0.1:1 wasn't told"), "{ended:?}");
+    ended.succeeded();
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_listed_before_the_last_line() {
+    let site = Site::new();
+    site.run(&["sequence", "list", "--set", "redis.timeot=5s"]).failed(78, "did you mean redis.timeout");
+    let two = site.run(&["sequence", "list", "--set", "redis.timeot=5s", "--set", "cluster="]);
+    two.failed(78, "2 errors");
+    assert_eq!(two.stderr.lines().count(), 3, "{two:?}");
+    site.run(&["config", "check", "--set", "redis.timeot=5s"]).failed(78, "1 error");
+    run(&["config", "check"]).failed(78, "1 error");
+    run(&["sequence", "list", "-c", "/nowhere.toml"]).failed(78, "/nowhere.toml");
+}
+
+#[test]
+fn a_configuration_without_a_ledger_is_no_reason_to_act_on_another() {
+    run(&["sequence", "list", "--set", "cluster=east"]).failed(78, "ledger.url");
+}
+
+#[test]
+fn configuration_files_can_be_named_before_and_after_the_command() {
+    let site = Site::new();
+    let path = site.0.path().join("a.toml");
+    std::fs::write(&path, "cluster = \"east\"\n").unwrap();
+    let path = path.to_str().unwrap();
+    for arguments in [["config", "-c", path, "print"], ["config", "print", "-c", path]] {
+        let shown = site.run(&arguments).succeeded();
+        assert!(shown.contains("cluster = \"east\"") && shown.contains(&format!("{path}:1")), "{shown}");
+    }
+}

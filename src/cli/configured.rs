@@ -20,6 +20,9 @@ const DEV: &str = "127.0.0.1:7421";
 /// How long a running `dev` may take to say where its ledger is.
 const DEV_ANSWERS: Duration = Duration::from_secs(2);
 
+/// How long it may take to hear of a change: two passes of its hydrator, and more.
+const DEV_LEARNS: Duration = Duration::from_secs(15);
+
 /// What this process was told.
 pub fn sources(config: &ConfigArgs, global: &Global) -> Sources {
     Sources {
@@ -61,6 +64,8 @@ pub struct Configured {
     pub url: String,
     /// For people: `ledger.url of /etc/blockhouse/ledger.toml:3:7`.
     pub origin: String,
+    /// Whether it is that of a running `dev`.
+    pub of_dev: bool,
 }
 
 impl Configured {
@@ -73,7 +78,12 @@ impl Configured {
         if let Some(url) = &settings.ledger.url {
             let place = origins.get("ledger.url").map_or("", String::as_str);
             let url = url.expose_secret().to_owned();
-            return Ok(Configured { settings, url, origin: format!("ledger.url from {place}") });
+            return Ok(Configured {
+                settings,
+                url,
+                origin: format!("ledger.url from {place}"),
+                of_dev: false,
+            });
         }
         // The log of this command is no configuration of a ledger.
         let nothing =
@@ -87,10 +97,8 @@ impl Configured {
 
 /// Asks the process at the default admin address where its ledger is.
 async fn running_dev(defaults: Settings) -> Outcome<Configured> {
-    let endpoint = Endpoint::Tcp(DEV.to_owned());
-    let args = AdminArgs { admins: Vec::new(), admin_token_file: None, timeout: DEV_ANSWERS };
-    match ask(&Admins::new(&args)?, &endpoint).await {
-        Ok((status, _)) => adopt(defaults, &status),
+    match ask_dev().await {
+        Ok(status) => adopt(defaults, &status),
         Err(failure) if failure.exit == Exit::Unreachable => {
             let line = format!(
                 "no ledger is configured, and no 'blockhouse dev' runs at {DEV}: set ledger.url in a file (-c), with \
@@ -100,6 +108,29 @@ async fn running_dev(defaults: Settings) -> Outcome<Configured> {
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Waits until the running `dev` knows a new sequence: its in-process pods can't be told from here, its hydrator tells
+/// them.
+pub async fn dev_knows(sequence: &str, ui: &Ui) {
+    let known = async {
+        loop {
+            let status = ask_dev().await?;
+            if status.sequences.iter().any(|known| known.name == sequence) {
+                return Ok::<(), Failure>(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if !matches!(tokio::time::timeout(DEV_LEARNS, known).await, Ok(Ok(()))) {
+        ui.warn(format_args!("the process at {DEV} doesn't know '{sequence}' yet"));
+    }
+}
+
+async fn ask_dev() -> Outcome<Status> {
+    let endpoint = Endpoint::Tcp(DEV.to_owned());
+    let args = AdminArgs { admins: Vec::new(), admin_token_file: None, timeout: DEV_ANSWERS };
+    Ok(ask(&Admins::new(&args)?, &endpoint).await?.0)
 }
 
 /// The settings of a process, as far as its status shows them.
@@ -118,7 +149,8 @@ fn adopt(mut settings: Settings, status: &Status) -> Outcome<Configured> {
     settings.ledger.id = status.ledger.id.as_deref().and_then(|id| id.parse().ok());
     let pods = status.pods.iter().filter(|pod| !pod.address.starts_with("memory:"));
     settings.redis.pods = pods.map(|pod| SecretString::from(format!("redis://{}", pod.address))).collect();
-    Ok(Configured { settings, url, origin: format!("of the process at {DEV}, as nothing is configured") })
+    let origin = format!("of the process at {DEV}, as nothing is configured");
+    Ok(Configured { settings, url, origin, of_dev: true })
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ pub fn duration(span: Duration) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let span = span.saturating_add(Duration::from_micros(500));
     let seconds = span.as_secs();
+    if span.as_millis() == 0 {
+        return "0s".to_owned();
+    }
     let Some(greatest) = UNITS.iter().position(|(_, size)| seconds >= *size) else {
         return format!("{}ms", span.as_millis());
     };
@@ -49,6 +52,7 @@ mod tests {
     #[test]
     fn a_duration_shows_its_two_greatest_units() {
         for (seconds, shown) in [
+            (0.0, "0s"),
             (0.25, "250ms"),
             (1.9, "1s"),
             (4.999_9, "5s"),

@@ -22,6 +22,8 @@ pub struct Opened {
     pub ledger: Rc<dyn Admin>,
     /// How the command was configured.
     pub settings: Settings,
+    /// Whether the ledger is that of a running `dev`.
+    pub of_dev: bool,
     /// For what is reached on the way.
     pub log: slog::Logger,
     /// Without secrets.
@@ -36,7 +38,7 @@ impl Opened {
     /// # Errors
     /// No ledger is configured, or wrongly.
     pub async fn new(config: &ConfigArgs, global: &Global, ui: &Ui) -> Outcome<Opened> {
-        let Configured { settings, url, origin } = Configured::new(config, global, ui).await?;
+        let Configured { settings, url, origin, of_dev } = Configured::new(config, global, ui).await?;
         let url = redact_url(&url);
         ui.note(format_args!("ledger {url} ({origin})"));
         let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
@@ -46,7 +48,7 @@ impl Opened {
                 let line = format!("ledger.url can't be used: {error} ({origin})");
                 Failure::new(Exit::Config, line)
             })?;
-        Ok(Opened { ledger, settings, log, url, _log_guard: log_guard })
+        Ok(Opened { ledger, settings, of_dev, log, url, _log_guard: log_guard })
     }
 
     /// Waits for something that changes nothing.
@@ -116,8 +118,22 @@ impl Opened {
 
 /// The exit code and the last line of each error of a ledger: what, where, what to do.
 pub fn failure(error: &LedgerError, url: &str) -> Failure {
-    let said = one_line(&error.to_string());
-    let (exit, what_to_do) = match error {
+    let (exit, what_to_do) = verdict(error);
+    let mut line = one_line(&error.to_string());
+    // Without scheme and user: many errors name the place themselves.
+    let place = url.split_once(':').map_or(url, |(_, rest)| rest.trim_start_matches("//"));
+    let place = place.rsplit_once('@').map_or(place, |(_, rest)| rest);
+    if !line.contains(place) {
+        line = format!("{line} [{url}]");
+    }
+    if !what_to_do.is_empty() {
+        line = format!("{line}; {what_to_do}");
+    }
+    Failure::new(exit, line)
+}
+
+fn verdict(error: &LedgerError) -> (Exit, &'static str) {
+    match error {
         LedgerError::Unreachable(_) => {
             (Exit::Unreachable, "check that it runs, and ledger.url ('blockhouse config print')")
         }
@@ -139,11 +155,9 @@ pub fn failure(error: &LedgerError, url: &str) -> Failure {
         LedgerError::Wrong(_) => {
             (Exit::Config, "check ledger.url, ledger.id and environment ('blockhouse config print')")
         }
-        LedgerError::Schema(_) => {
-            (Exit::Config, "run 'blockhouse ledger migrate' of the newest release in use")
-        }
-    };
-    Failure::new(exit, format!("{said} [{url}]; {what_to_do}"))
+        // It says itself which release must do what.
+        LedgerError::Schema(_) => (Exit::Config, ""),
+    }
 }
 
 #[cfg(test)]
@@ -151,11 +165,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_schema_names_the_command_that_makes_it() {
-        let failure = failure(&LedgerError::Schema("there is no schema".into()), "sqlite:a");
-        assert_eq!(failure.exit, Exit::Config);
-        assert!(failure.line.starts_with("there is no schema [sqlite:a]; "), "{failure}");
-        assert!(failure.line.contains("'blockhouse ledger migrate'"), "{failure}");
+    fn the_place_is_named_once() {
+        let url = "postgres://me:***@db:5432/ids";
+        let unreachable = |why: &str| failure(&LedgerError::Unreachable(why.into()), url).line;
+        assert!(
+            unreachable("can't connect").starts_with("can't connect [postgres://me:***@db:5432/ids]; check")
+        );
+        assert!(
+            unreachable("can't connect to db:5432/ids").starts_with("can't connect to db:5432/ids; check")
+        );
     }
 
     #[test]
@@ -170,6 +188,7 @@ mod tests {
             (LedgerError::Retired, Exit::Failed),
             (LedgerError::Invalid(why()), Exit::Failed),
             (LedgerError::Wrong(why()), Exit::Config),
+            (LedgerError::Schema(why()), Exit::Config),
         ] {
             assert_eq!(failure(&error, "memory:").exit, exit, "{error}");
         }

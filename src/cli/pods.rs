@@ -5,38 +5,29 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::failure::Outcome;
 use super::format::plural;
 use super::opened::Opened;
 use super::ui::Ui;
 use crate::ledger::{Facts, State};
 use crate::pods::discovery::roster;
-use crate::pods::{Notice, Target};
+use crate::pods::{Notice, PodError, Target};
+
+/// Why that is no failure.
+const LATER: &str = "the hydrator does so at its next pass";
 
 /// How long a look-up of the pods may take.
 const LOOK_UP: Duration = Duration::from_secs(2);
 
-/// Writes catalogue and high water to every pod of the configured cluster. What can't be told is a warning: the
-/// hydrator tells it at its next pass.
-///
-/// # Errors
-/// Only the ledger's.
-pub async fn tell(opened: &Opened, ui: &Ui) -> Outcome {
+/// Writes catalogue and high water to every pod of the configured cluster. What can't be told is a warning: the change
+/// is made, and the hydrator tells it at its next pass.
+pub async fn tell(opened: &Opened, ui: &Ui) {
     let settings = &opened.settings;
     if settings.redis.pods.is_empty() && settings.redis.discover.is_none() {
-        return Ok(());
+        return;
     }
-    let facts = opened.read(opened.ledger.facts(None)).await?;
-    if let State::Closed(why) = &facts.state {
-        ui.warn(format_args!("the ledger is closed ({why}): pods are told once it is open"));
-        return Ok(());
-    }
-    let pods = match find(opened).await {
-        Ok(pods) => pods,
-        Err(why) => {
-            ui.warn(format_args!("pods weren't told: {why}; the hydrator tells them at its next pass"));
-            return Ok(());
-        }
+    let (facts, pods) = match look(opened).await {
+        Ok(found) => found,
+        Err(why) => return ui.warn(format_args!("pods weren't told: {why}; {LATER}")),
     };
     let notice = notice(facts, &settings.cluster);
     let told = join_all(pods.iter().map(|pod| tell_one(pod, &notice, opened, ui))).await;
@@ -45,7 +36,15 @@ pub async fn tell(opened: &Opened, ui: &Ui) -> Outcome {
         let (of, cluster) = (plural(pods.len(), "pod", "pods"), &settings.cluster);
         ui.note(format_args!("told {count} of {of} of cluster '{cluster}'"));
     }
-    Ok(())
+}
+
+/// What there is to tell, and whom.
+async fn look(opened: &Opened) -> Result<(Facts, Vec<Target>), String> {
+    let facts = opened.read(opened.ledger.facts(None)).await.map_err(|failure| failure.line)?;
+    match &facts.state {
+        State::Open => Ok((facts, find(opened).await?)),
+        State::Closed(why) => Err(format!("the ledger is closed ({why})")),
+    }
 }
 
 fn notice(facts: Facts, cluster: &Arc<str>) -> Notice {
@@ -76,9 +75,10 @@ async fn tell_one(pod: &Target, notice: &Notice, opened: &Opened, ui: &Ui) -> bo
     let pod = pod.open(settings, &opened.log);
     let why = match tokio::time::timeout(bound, pod.publish(notice)).await {
         Ok(Ok(())) => return true,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer".to_owned(),
+        Ok(Err(refused @ PodError::Refused(_))) => refused.to_string(),
+        Ok(Err(error)) => format!("{error}; {LATER}"),
+        Err(_) => format!("no answer; {LATER}"),
     };
-    ui.warn(format_args!("pod {} wasn't told: {why}; the hydrator tells it at its next pass", pod.address()));
+    ui.warn(format_args!("pod {} wasn't told: {why}", pod.address()));
     false
 }

@@ -68,31 +68,33 @@ impl Status {
         verdict(&asked)
     }
 
+    /// Until Ctrl-C, which is the way to end it and no failure.
     async fn watch(&self, admins: &Admins<'_>, ui: &Ui) -> Outcome {
+        let ended = async { drop(tokio::signal::ctrl_c().await) };
+        tokio::select! {
+            biased;
+            () = ended => Ok(()),
+            failed = self.redraw(admins, ui) => failed,
+        }
+    }
+
+    async fn redraw(&self, admins: &Admins<'_>, ui: &Ui) -> Outcome {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shown = Ok(());
+        // An empty screen first; then home, each line to its end, and what is below: nothing flickers.
+        let mut home = "\x1b[2J\x1b[H";
         loop {
-            tokio::select! {
-                biased;
-                _ = tokio::signal::ctrl_c() => return shown,
-                _ = second.tick() => {}
-            }
-            let asked = tokio::select! {
-                biased;
-                _ = tokio::signal::ctrl_c() => return shown,
-                asked = ask_all(admins) => asked,
-            };
+            second.tick().await;
+            let asked = ask_all(admins).await;
             if self.json {
                 ui.lines([Value::Array(listed(&asked))])?;
             } else if ui.terminal() {
-                // Home, each line to its end, and what is below: nothing flickers.
                 let page = page(&asked, ui.colour()).replace('\n', "\x1b[K\n");
-                ui.data(format!("\x1b[H{page}\x1b[J"))?;
+                ui.data(format!("{home}{page}\x1b[J"))?;
+                home = "\x1b[H";
             } else {
                 ui.data(page(&asked, false) + "\n")?;
             }
-            shown = verdict(&asked);
         }
     }
 }
@@ -131,10 +133,12 @@ fn badness(asked: &Asked) -> (bool, usize, bool) {
 /// The exit code, and the last line where something is wrong.
 fn verdict(asked: &[Asked]) -> Outcome {
     let failed: Vec<&Failure> = asked.iter().filter_map(|asked| asked.answer.as_ref().err()).collect();
-    if let Some(failure) = failed.first()
+    if let Some(first) = failed.first()
         && failed.len() == asked.len()
     {
-        return Err((*failure).clone());
+        let many =
+            || Failure::new(first.exit, format!("none of {} processes can be asked: see above", asked.len()));
+        return Err(if asked.len() == 1 { (*first).clone() } else { many() });
     }
     let problems: usize = asked
         .iter()
@@ -283,8 +287,11 @@ fn number(decimal: &str) -> i64 {
 
 fn problems(asked: &[Asked], colour: bool) -> String {
     let mut out = String::new();
+    let one = asked.len() == 1;
     for asked in asked {
         match &asked.answer {
+            // The last line says it.
+            Err(_) if one => {}
             Err(failure) => {
                 let _ = writeln!(out, "{}", Look::Bad.paint(&one_line(&failure.line), colour));
             }
@@ -373,6 +380,11 @@ mod tests {
         let some = verdict(&[process("a", 0), unreachable("b")]).unwrap_err();
         assert_eq!((some.exit, some.line.as_str()), (Exit::Failed, "1 of 2 processes can't be asked"));
         assert_eq!(verdict(&[unreachable("b")]).unwrap_err().exit, Exit::Unreachable);
+        let none = verdict(&[unreachable("a"), unreachable("b")]).unwrap_err();
+        assert_eq!(
+            (none.exit, &*none.line),
+            (Exit::Unreachable, "none of 2 processes can be asked: see above")
+        );
     }
 
     #[test]

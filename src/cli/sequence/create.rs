@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::row::consequence;
 use super::show_row;
+use crate::cli::configured::dev_knows;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::{Change, ConfigArgs, Global, whole_seconds};
 use crate::cli::opened::Opened;
@@ -73,7 +74,10 @@ impl Create {
             return Ok(());
         }
         let created = opened.change(opened.ledger.create(&new)).await?;
-        tell(&opened, ui).await?;
+        tell(&opened, ui).await;
+        if opened.of_dev {
+            dev_knows(&self.name, ui).await;
+        }
         self.print(&created.row, created.new, ui)
     }
 
@@ -116,7 +120,9 @@ impl Create {
             "{} {was}: IDs {} to {}, blocks of {}",
             facts.name, facts.first, facts.last, facts.block_size
         );
-        ui.lines([ids, consequence(facts)])
+        ui.lines([ids])?;
+        ui.note(consequence(facts));
+        Ok(())
     }
 }
 

@@ -78,7 +78,7 @@ pub fn name(text: &str) -> Result<String, String> {
 
 /// After a change: tells the pods, and prints the sequence as it now is, or one line about it.
 async fn show_changed(opened: &Opened, ui: &Ui, name: &str, json: bool, line: &str) -> Outcome {
-    tell(opened, ui).await?;
+    tell(opened, ui).await;
     match json {
         true => show_row(ui, &opened.row(name).await?),
         false => ui.lines([line]),
