@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, System};
 use fastrand::Rng;
 use futures_util::future::join_all;
 use slog::{Logger, info, warn};
@@ -123,6 +123,20 @@ pub enum Ended {
     CutShort,
     /// It could not go on.
     Fatal(Fatal),
+}
+
+/// Runs `process` on this thread as the control arbiter of an actix system.
+///
+/// # Panics
+/// There is no file descriptor left for a runtime.
+pub fn block_on<T>(process: impl Future<Output = T>) -> T {
+    System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime needs no more than a few file descriptors")
+    })
+    .block_on(process)
 }
 
 impl App {

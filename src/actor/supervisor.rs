@@ -1,6 +1,6 @@
 //! Watches over the process: heartbeats of the pods, what is known, what a person should look at.
 //!
-//! Restarting is the guards' work ([`super::guard`]); counting restarts and giving up is [`Process::failed`]'s.
+//! Restarting is the guards' work (`guard.rs`); counting restarts and giving up is [`Process::failed`]'s.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_rt::System;
 use slog::{Logger, error, info};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Exit, Failure, Outcome};
 use super::ui::Ui;
 use crate::actor::process::{Fatal, Process};
-use crate::app::{App, Ended, Plan, Running, StartError};
+use crate::app::{self, App, Ended, Plan, Running, StartError};
 use crate::config::Loaded;
 use crate::ledger::Admin;
 use crate::observe::log::{self, Origin};
@@ -48,20 +47,14 @@ pub fn run(loaded: Loaded, roles: Roles, ui: &Ui, command: &impl Command) -> Out
         stage: Arc::clone(&settings.stage),
         cluster: Arc::clone(&settings.cluster),
     };
-    let workers = crate::app::worker_count(&settings);
+    let workers = app::worker_count(&settings);
     let metrics = Metrics::new(&about, workers);
     metrics.set_unknown_keys(loaded.unknown_keys);
     let origin = Origin { instance: &settings.instance, cluster: &settings.cluster };
     let (log, _flushed) = log::build(&settings.log, origin, ui.log_colour(), metrics.log_records_dropped());
     log_panics(log.clone());
     let plan = Plan { settings, roles, metrics, log, seed: fastrand::u64(..) };
-    System::with_tokio_rt(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a current-thread runtime needs no more than a few file descriptors")
-    })
-    .block_on(live(plan, ui, command))
+    app::block_on(live(plan, ui, command))
 }
 
 async fn live(plan: Plan, ui: &Ui, command: &impl Command) -> Outcome {

@@ -6,11 +6,15 @@ mod support;
 #[path = "../wire/mod.rs"]
 mod wire;
 
+#[path = "../conformance/mod.rs"]
+mod conformance;
+
 mod cluster;
 mod faults_ledger;
 mod faults_pods;
 mod harness;
 mod ledger;
+mod ledger_conformance;
 mod metrics;
 mod pods;
 mod process;

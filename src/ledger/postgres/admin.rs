@@ -141,9 +141,7 @@ impl Postgres {
         }
         match self.find(sequence).await? {
             None => Err(LedgerError::Unknown(sequence.to_owned())),
-            Some(row) if row.facts.retired => {
-                Err(LedgerError::Invalid(format!("sequence '{sequence}' was retired")))
-            }
+            Some(row) if row.facts.retired => Err(LedgerError::Retired),
             Some(row) => Err(LedgerError::Invalid(format!(
                 "the maximum of '{sequence}' is {} and can only be raised",
                 row.facts.last

@@ -31,11 +31,11 @@ BEGIN
         outcome := 'unknown';
     ELSIF s.retired THEN
         outcome := 'retired';
+    ELSIF s.granted < greatest(known, s.newest_last) THEN
+        outcome := 'went_back'; detail := greatest(known, s.newest_last)::text;
     ELSIF s.generation <> asked_generation THEN
         outcome := 'stale';
         detail := format('sequence %s is in generation %s, the request knows %s', s.name, s.generation, asked_generation);
-    ELSIF s.granted < greatest(known, s.newest_last) THEN
-        outcome := 'went_back'; detail := greatest(known, s.newest_last)::text;
     ELSIF s.halted IS NOT NULL THEN
         outcome := 'halted'; detail := s.halted;
     ELSIF s.last - s.granted < least_ids THEN
