@@ -150,9 +150,9 @@ async fn a_flood_of_resets_is_answered_with_goaway() {
 async fn a_flood_of_errors_is_answered_with_goaway() {
     let server = Server::start();
     let mut rude = Rude::connect(&server);
-    // An upper-case name is malformed: the server resets the stream.
+    // A header of HTTP/1.1's connections is malformed here: the server resets the stream.
     let mut malformed = call_head();
-    literal(&mut malformed, "Upper", "case");
+    literal(&mut malformed, "connection", "close");
     let mut sent = 0;
     for stream in (1..6_000).step_by(2) {
         if !rude.send(HEADERS, END_HEADERS | END_STREAM, stream, &malformed) {

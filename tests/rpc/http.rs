@@ -8,9 +8,8 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tonic::body::Body;
-use tonic::client::GrpcService as _;
 
-use crate::channel;
+use crate::call;
 use crate::wire::{PATIENCE, Server};
 
 /// An answer over HTTP/1.1.
@@ -49,7 +48,7 @@ impl Page {
     pub fn parse(answer: &str) -> Page {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Page { status, head: head.to_lowercase(), body: body.to_owned() }
+        Page { status, head: head.to_owned(), body: body.to_owned() }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -183,9 +182,8 @@ fn an_answer_in_time_or_none() {
 #[tokio::test]
 async fn http_2_without_tls_speaks_json_too() {
     let server = Server::start();
-    let mut channel = channel(&server.url()).await;
     let body = Body::new(http_body_util::Full::new("{\"count\":4}".into()));
-    let response = channel.call(Request::post(PATH).body(body).unwrap()).await.unwrap();
+    let response = call(&server, Request::post(PATH).body(body).unwrap()).await;
     assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
     let text = response.into_body().collect().await.unwrap().to_bytes();
     let answer: Value = serde_json::from_slice(&text).unwrap();

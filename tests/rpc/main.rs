@@ -15,8 +15,13 @@ mod unary;
 
 use std::time::Duration;
 
+use ::http::{Request, Response};
 use blockhouse_client::v1::allocation_service_client::AllocationServiceClient;
 use blockhouse_client::v1::{AllocateRequest, AllocateStreamRequest};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 
 /// A client with one connection of its own.
@@ -27,6 +32,15 @@ async fn client(url: &str) -> AllocationServiceClient<Channel> {
 async fn channel(url: &str) -> Channel {
     let endpoint = Endpoint::from_shared(url.to_owned()).unwrap().timeout(wire::PATIENCE);
     endpoint.connect().await.unwrap()
+}
+
+/// One request over HTTP/2, by a client that adds nothing of its own.
+async fn call(server: &wire::Server, request: Request<Body>) -> Response<Incoming> {
+    let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    tokio::time::timeout(wire::PATIENCE, sender.send_request(request)).await.unwrap().unwrap()
 }
 
 fn request(sequence: &str, count: u32) -> AllocateRequest {

@@ -178,6 +178,7 @@ async fn a_client_that_reads_nothing_holds_no_more_than_its_bound() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(server.counter.waiting(), 0, "answered requests wait for the client, not in the allocator");
+    eprintln!("asked {} given back {}", server.counter.asked(), server.counter.given_back());
     stop.abort();
     drop(talk);
     until("what was not taken is given back", || server.counter.given_back() > 0).await;

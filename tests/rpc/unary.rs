@@ -6,12 +6,12 @@ use std::time::Duration;
 use blockhouse_client::v1::Tier;
 use http::{HeaderValue, Request};
 use http_body_util::StreamBody;
+use prost::Message as _;
 use tonic::body::Body;
-use tonic::client::GrpcService as _;
 use tonic::{Code, Status};
 
 use crate::wire::{Server, until};
-use crate::{channel, client, request};
+use crate::{call, client, request};
 
 #[tokio::test]
 async fn every_caller_gets_ids_of_its_own() {
@@ -34,34 +34,37 @@ async fn every_caller_gets_ids_of_its_own() {
 #[tokio::test]
 async fn a_callers_deadline_is_kept() {
     let server = Server::start();
-    let mut client = client(&server.url()).await;
-    let mut patient = tonic::Request::new(request("held", 1));
-    // Not set_timeout: tonic's own client would end the call by itself.
-    patient.metadata_mut().insert("grpc-timeout", "60m".parse().unwrap());
-    let status = client.allocate(patient).await.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert_eq!(crate::status::reason(&status), "DEADLINE");
+    let status = patient(&server, "held", "60m").await;
+    assert_eq!(
+        (status.code(), crate::status::reason(&status).as_str()),
+        (Code::DeadlineExceeded, "DEADLINE")
+    );
     until("the allocator is left alone", || server.counter.waiting() == 0).await;
 }
 
 #[tokio::test]
 async fn without_a_deadline_the_servers_limit_holds() {
     let server = Server::with(|grpc| grpc.request_timeout = Duration::from_millis(80));
-    let mut client = client(&server.url()).await;
-    let mut patient = tonic::Request::new(request("held", 1));
-    patient.metadata_mut().insert("grpc-timeout", "1H".parse().unwrap());
-    assert_eq!(client.allocate(patient).await.unwrap_err().code(), Code::DeadlineExceeded);
-    assert_eq!(client.allocate(request("held", 1)).await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(patient(&server, "held", "1H").await.code(), Code::DeadlineExceeded);
+    let status = client(&server.url()).await.allocate(request("held", 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]
 async fn a_deadline_that_has_passed_takes_no_ids() {
     let server = Server::start();
-    let mut client = client(&server.url()).await;
-    let mut late = tonic::Request::new(request("tasks", 1));
-    late.metadata_mut().insert("grpc-timeout", "0n".parse().unwrap());
-    assert_eq!(client.allocate(late).await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(patient(&server, "tasks", "0n").await.code(), Code::DeadlineExceeded);
     assert_eq!(server.counter.asked(), 0);
+}
+
+/// What a caller with a `grpc-timeout` is told, who doesn't look at the clock.
+async fn patient(server: &Server, sequence: &str, timeout: &'static str) -> Status {
+    let mut message = vec![0; 5];
+    request(sequence, 1).encode(&mut message).unwrap();
+    message[4] = u8::try_from(message.len() - 5).unwrap();
+    let mut request = grpc_request(Body::new(http_body_util::Full::new(message.into())));
+    request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+    Status::from_header_map(call(server, request).await.headers()).expect("trailers only")
 }
 
 #[tokio::test]
@@ -78,7 +81,7 @@ async fn a_cancelled_caller_leaves_the_allocator_alone() {
 async fn a_message_that_never_comes_is_waited_for_no_longer_than_any_other() {
     let server = Server::with(|grpc| grpc.request_timeout = Duration::from_millis(80));
     let silent = StreamBody::new(tokio_stream::pending::<Result<hyper::body::Frame<bytes::Bytes>, Status>>());
-    let response = call(&server, Body::new(silent)).await;
+    let response = call(&server, grpc_request(Body::new(silent))).await;
     assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::DeadlineExceeded);
 }
 
@@ -98,7 +101,7 @@ async fn a_message_beyond_all_measure_is_refused_and_harms_nobody() {
 async fn a_message_that_is_none_is_refused_and_harms_nobody() {
     let server = Server::start();
     let garbage: &[u8] = b"\0\0\0\0\x05\xff\xff\xff\xff\xff";
-    let response = call(&server, Body::new(http_body_util::Full::new(garbage.into()))).await;
+    let response = call(&server, grpc_request(Body::new(http_body_util::Full::new(garbage.into())))).await;
     assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::Internal);
     client(&server.url()).await.allocate(request("tasks", 1)).await.unwrap();
 }
@@ -108,12 +111,8 @@ async fn an_unknown_service_is_unimplemented() {
     let server = Server::start();
     let mut request = grpc_request(Body::empty());
     *request.uri_mut() = "/blockhouse.v9.Nothing/Do".parse().unwrap();
-    let response = channel(&server.url()).await.call(request).await.unwrap();
+    let response = call(&server, request).await;
     assert_eq!(Status::from_header_map(response.headers()).unwrap().code(), Code::Unimplemented);
-}
-
-async fn call(server: &Server, body: Body) -> http::Response<Body> {
-    channel(&server.url()).await.call(grpc_request(body)).await.unwrap()
 }
 
 fn grpc_request(body: Body) -> Request<Body> {

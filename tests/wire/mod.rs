@@ -14,7 +14,7 @@ use blockhouse::actor::Allocation;
 use blockhouse::block::{Cause, Range, Refusal, Span, Tally, Tier};
 use blockhouse::config::settings::{Grpc, Listen};
 use blockhouse::observe::metrics::{About, Metrics, WorkerMetrics};
-use blockhouse::rpc::server::{Acceptor, Connections, Worker};
+use blockhouse::rpc::server::{Acceptor, Worker};
 use blockhouse::rpc::{Allocate, listen};
 use blockhouse::shutdown::Phase;
 use tokio::sync::watch;
