@@ -16,6 +16,7 @@ use super::known::{Sequence, Snapshot};
 use super::pod_set::{Member, PodSet};
 use super::process::Process;
 use crate::block::demand::{Forecast, Meter, Target};
+use crate::block::chunk::CHUNK;
 use crate::block::health::Backoff;
 use crate::block::{Cause, Range};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
@@ -26,6 +27,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Old grant records are deleted this often, at most [`PRUNED`] at once.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNED: u32 = 10_000;
+/// The most blocks of one grant. A pod that lacks more gets the rest in the next pass, which follows at once: so every pod and
+/// sequence has its first blocks before any has all of them.
+const LOAD: i64 = 100 * CHUNK as i64;
 /// A pod is filled to this share of its `maxmemory`.
 const FULL: f64 = 0.8;
 
@@ -45,6 +49,8 @@ pub struct Hydration {
     resting: BTreeMap<Arc<str>, Backoff>,
     /// What a failed push left in hand.
     held: Vec<Load>,
+    /// Whether this pass left a gap that is worth another one at once.
+    unfinished: bool,
 }
 
 /// IDs on their way to a pod.
@@ -108,16 +114,18 @@ impl Hydration {
             pruned_at: None,
             resting: BTreeMap::new(),
             held: Vec::new(),
+            unfinished: false,
         }
     }
 
-    /// One pass. What it could not push stays held for the next.
+    /// One pass. What it could not push stays held for the next. Gives whether another one should follow at once.
     ///
     /// # Errors
     /// One line for the log.
-    pub async fn pass(&mut self) -> Result<(), String> {
+    pub async fn pass(&mut self) -> Result<bool, String> {
+        self.unfinished = false;
         if !self.lead().await? {
-            return Ok(());
+            return Ok(false);
         }
         self.database.refresh(Duration::ZERO).await.map_err(|refusal| refusal.to_string())?;
         let known = Arc::clone(&self.process.known.load());
@@ -140,7 +148,7 @@ impl Hydration {
             None => {
                 self.process.metrics.hydrator_succeeded();
                 self.process.supply(|supply| supply.last_success = Some(OffsetDateTime::now_utc()));
-                Ok(())
+                Ok(self.unfinished)
             }
         }
     }
@@ -323,11 +331,16 @@ impl Hydration {
         }
         let share = target.ids / i64::try_from(measured.len()).unwrap_or(i64::MAX);
         let share = share.max(target.block_size);
+        let load = LOAD.saturating_mul(target.block_size);
         let mut pushes = Vec::new();
         let mut trouble = Ok(());
-        for pod in measured.iter().filter(|pod| self.may_fill(pod)) {
+        for pod in measured {
+            if !self.may_fill(pod) {
+                continue;
+            }
             let have = i64::try_from(blocks_on(pod)).unwrap_or(i64::MAX).saturating_mul(target.block_size);
             let missing = share.saturating_sub(have) / target.block_size * target.block_size;
+            self.unfinished |= missing > load;
             // Small gaps wait until they are worth a grant.
             if missing < (share / 20).max(target.block_size) {
                 continue;
@@ -337,7 +350,7 @@ impl Hydration {
                 purpose: Purpose::Hydrate,
                 least: 1,
                 need: target.block_size,
-                want: Want::UpTo(missing),
+                want: Want::UpTo(missing.min(load)),
                 pod: Some(Arc::clone(&pod.member.address)),
             };
             match self.database.fetch(ask).await {

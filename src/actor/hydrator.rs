@@ -94,9 +94,9 @@ impl Hydrator {
             }
             let now = act.process.now();
             let wait = match done {
-                Ok(()) => {
+                Ok(unfinished) => {
                     act.backoff.succeeded();
-                    act.process.settings.hydrator.interval
+                    if unfinished { Duration::ZERO } else { act.process.settings.hydrator.interval }
                 }
                 Err(why) => {
                     act.backoff.failed(now, act.rng.f64());

@@ -123,7 +123,7 @@ async fn a_ledger_that_answers_too_late_burns_no_more_than_what_is_waited_for() 
 
 #[tokio::test]
 async fn an_exercise_never_costs_a_caller_its_request_or_its_deadline() {
-    let plan = Cluster::usual().set("exercise.ratio = 1.0").set("exercise.max_per_minute = 100000.0");
+    let plan = Cluster::usual().set("exercise.ratio = 1.0").set("exercise.max_per_minute = 60000.0");
     let mut cluster = plan.start().await;
     let load = cluster.load().grpc().callers(4).counts(1..=100).deadline(Duration::from_millis(100));
     let load = load.pace(Duration::from_millis(20)).start();

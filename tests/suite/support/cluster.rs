@@ -58,6 +58,7 @@ grpc.workers = 2
 ledger.connect_spread = "100ms"
 hydrator.interval = "500ms"
 hydrator.min_ids = 3000000
+hydrator.max_ids = 9000000
 exercise.ratio = 0.0
 drain.delay = "100ms"
 drain.timeout = "10s"
