@@ -13,7 +13,7 @@ const END: Duration = Duration::from_secs(15);
 /// IDs in a block, unless a sequence says otherwise.
 const BLOCK: i64 = 1_000;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_serves_from_its_pods_and_gives_no_id_twice() {
     let cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -29,7 +29,7 @@ async fn a_cluster_serves_from_its_pods_and_gives_no_id_twice() {
     assert!(sessions <= 3, "{sessions} ledger connections of 3 processes");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allocator_killed_at_any_time_repeats_nothing() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -45,7 +45,7 @@ async fn an_allocator_killed_at_any_time_repeats_nothing() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hydrator_killed_at_any_time_repeats_nothing() {
     let mut cluster = Cluster::usual().set("hydrator.interval = '100ms'").start().await;
     let load = cluster.load().start();
@@ -65,7 +65,7 @@ async fn leads(hydrator: &Process) -> bool {
     hydrator.is_ready().await && hydrator.status().await["hydrator"]["leader"] == Value::Bool(true)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_takes_over_from_a_killed_hydrator_within_fifteen_seconds() {
     let mut cluster = Cluster::usual().hydrator().start().await;
     let leader = usize::from(leads(&cluster.hydrators[1]).await);
@@ -82,7 +82,7 @@ async fn a_standby_takes_over_from_a_killed_hydrator_within_fifteen_seconds() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_fails_no_request_and_hands_back_what_it_holds() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().counts(1..=BLOCK as u32).retrying().start();
@@ -117,7 +117,7 @@ async fn a_rolling_restart_fails_no_request_and_hands_back_what_it_holds() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequence_can_be_used_as_soon_as_it_is_created() {
     let cluster = Cluster::usual().start().await;
     cluster.succeed(&["sequence", "create", "late", "--yes"]);

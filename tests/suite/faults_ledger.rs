@@ -22,7 +22,7 @@ async fn until_ledger_is(process: &Process, state: &str) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_ledger_away_pods_serve_on_and_the_hydrator_recovers_by_itself() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().counts(1..=500).start();
@@ -37,7 +37,7 @@ async fn with_the_ledger_away_pods_serve_on_and_the_hydrator_recovers_by_itself(
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_started_while_the_ledger_is_away_serves_from_the_pods() {
     let mut cluster = Cluster::usual().start().await;
     cluster.postgres.as_mut().expect("the plan has a ledger").stop();
@@ -56,7 +56,7 @@ async fn a_process_started_while_the_ledger_is_away_serves_from_the_pods() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_goes_on_without_anybody() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -70,7 +70,7 @@ async fn a_restarted_ledger_goes_on_without_anybody() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_replies_of_grants_repeat_nothing() {
     let cluster =
         Cluster::usual().proxies().set("hydrator.interval = '100ms'").set("ledger.timeout = '500ms'");
@@ -94,7 +94,7 @@ async fn lost_replies_of_grants_repeat_nothing() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_answers_too_late_burns_no_more_than_what_is_waited_for() {
     let plan = Cluster::new().postgres().proxies().allocators(1).sequence("tasks");
     let cluster = plan.set("ledger.timeout = '200ms'").set("fallback.max_wait = '1s'").start().await;
@@ -121,7 +121,7 @@ async fn a_ledger_that_answers_too_late_burns_no_more_than_what_is_waited_for() 
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exercise_never_costs_a_caller_its_request_or_its_deadline() {
     let plan = Cluster::usual().set("exercise.ratio = 1.0").set("exercise.max_per_minute = 60000.0");
     let mut cluster = plan.start().await;
@@ -143,7 +143,7 @@ async fn an_exercise_never_costs_a_caller_its_request_or_its_deadline() {
     cluster.assert_unique();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_restored_from_a_dump_is_closed_and_the_pods_serve_on() {
     let cluster = Cluster::usual().start().await;
     let dump = cluster.ledger().client("pg_dump").args(["--clean", "--schema=blockhouse"]).output();
@@ -169,7 +169,7 @@ async fn a_ledger_restored_from_a_dump_is_closed_and_the_pods_serve_on() {
     assert_eq!(cluster.granted("tasks"), granted, "a closed ledger grants nothing");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_processes_at_once_need_one_connection_and_one_grant_each() {
     const PROCESSES: usize = 30;
     let cluster = Cluster::new().postgres().sequence("tasks").start().await;

@@ -46,7 +46,7 @@ fn promote(replica: &Redis) {
     replica.run::<()>(&["REPLICAOF", "NO", "ONE"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_restarted_from_an_old_snapshot_serves_nothing_of_it() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -60,7 +60,7 @@ async fn a_pod_restarted_from_an_old_snapshot_serves_nothing_of_it() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_paused_for_three_seconds_is_passed_over() {
     let cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -72,7 +72,7 @@ async fn a_pod_paused_for_three_seconds_is_passed_over() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flushed_pod_is_filled_again() {
     let cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -84,7 +84,7 @@ async fn a_flushed_pod_is_filled_again() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_out_of_memory_goes_on_serving_its_own_blocks() {
     let mut cluster = Cluster::usual().start().await;
     cluster.pods[0].run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -102,7 +102,7 @@ async fn a_pod_out_of_memory_goes_on_serving_its_own_blocks() {
     assert_eq!(full.run::<String>(&["PING"]), "PONG");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_refuses_writes_is_passed_over() {
     let cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
@@ -114,7 +114,7 @@ async fn a_pod_that_refuses_writes_is_passed_over() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_with_a_replica_is_refused_until_the_replica_is_gone() {
     let cluster = Cluster::usual().unguarded().start().await;
     let load = cluster.load().start();
@@ -129,7 +129,7 @@ async fn a_pod_with_a_replica_is_refused_until_the_replica_is_gone() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_demoted_and_promoted_again_serves_nothing_that_came_back() {
     let cluster = Cluster::usual().unguarded().start().await;
     let load = cluster.load().start();
@@ -148,7 +148,7 @@ async fn a_pod_demoted_and_promoted_again_serves_nothing_that_came_back() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_whose_memory_was_restored_is_refused_until_it_is_emptied() {
     let cluster = Cluster::usual().unguarded().start().await;
     let load = cluster.load().start();
@@ -167,7 +167,7 @@ async fn a_pod_whose_memory_was_restored_is_refused_until_it_is_emptied() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_replies_of_pops_and_pushes_repeat_nothing() {
     let cluster = Cluster::usual().proxies().set("hydrator.interval = '100ms'").start().await;
     let load = cluster.load().start();
@@ -183,7 +183,7 @@ async fn lost_replies_of_pops_and_pushes_repeat_nothing() {
     ends_well(&cluster, load).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_all_pods_dead_the_ledger_is_asked_less_than_once_a_minute() {
     let mut cluster = Cluster::usual().start().await;
     let load = cluster.load().deadline(Duration::from_secs(1)).start();
@@ -210,7 +210,7 @@ async fn with_all_pods_dead_the_ledger_is_asked_less_than_once_a_minute() {
     assert!(cluster.sessions().0 <= 3, "one connection a process");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_swallow_everything_cost_no_caller_two_time_outs() {
     let cluster = Cluster::usual().set("redis.timeout = '100ms'").start().await;
     let load = cluster.load().start();

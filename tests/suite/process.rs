@@ -15,7 +15,7 @@ async fn servers() -> Cluster {
     Cluster::new().pods(1).postgres().sequence("tasks").start().await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_signal_drains_and_the_second_ends_at_once() {
     let cluster = servers().await;
     for (first, second, code) in [(Signal::TERM, Signal::TERM, 143), (Signal::INT, Signal::INT, 130)] {
@@ -31,7 +31,7 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_connection_does_not_hold_a_drain() {
     let cluster = servers().await;
     let mut process = cluster.process("quiet", "allocator");
@@ -40,7 +40,7 @@ async fn a_silent_connection_does_not_hold_a_drain() {
     assert_eq!(process.terminate(END).await.code(), Some(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_environments_ledger_and_another_pin_are_refused() {
     let cluster = servers().await;
     let refusals = [
@@ -55,7 +55,7 @@ async fn another_environments_ledger_and_another_pin_are_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_cluster_on_the_same_pods_is_refused_by_them() {
     let cluster = Cluster::usual().start().await;
     let mut stranger = cluster.process_with("stranger", "allocator", &["cluster=\"elsewhere\""]);
@@ -70,7 +70,7 @@ async fn a_second_cluster_on_the_same_pods_is_refused_by_them() {
     assert!(log.contains("cluster"), "{log}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_is_reported_before_anything_else_happens() {
     let cluster = servers().await;
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -82,7 +82,7 @@ async fn a_port_in_use_is_reported_before_anything_else_happens() {
     assert!(log.lines().last().is_some_and(|last| last.contains(&taken)), "{log}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_names_cost_the_ledger_one_request_in_ten_seconds() {
     let cluster = Cluster::usual().start().await;
     let allocator = &cluster.allocators[0];

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -59,7 +58,7 @@ impl Postgres {
     }
 
     fn started(programs: Programs, folder: TempDir) -> Postgres {
-        let mut server = Postgres { programs, folder, port: free_port(), server: None };
+        let mut server = Postgres { programs, folder, port: super::wait::free_port(), server: None };
         server.launch();
         server
     }
@@ -362,11 +361,6 @@ fn kill(signal: &str, pids: &[u32]) {
     let pids = pids.iter().map(u32::to_string);
     // One of them may be gone by now.
     let _ = Command::new("kill").arg("-s").arg(signal).args(pids).stderr(Stdio::null()).status();
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn run(command: &mut Command) -> String {

@@ -1,6 +1,5 @@
 //! Private Redis servers: on free ports, in temporary folders, ended with the test.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,7 +32,7 @@ impl Redis {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         for _ in 0..10 {
-            let port = free_port();
+            let port = super::wait::free_port();
             if let Some(child) = start(&args, port, folder.path()) {
                 return Redis { child, port, folder, args };
             }
@@ -140,17 +139,6 @@ fn start(args: &[String], port: u16, folder: &Path) -> Option<Child> {
     let _ = child.kill();
     let _ = child.wait();
     None
-}
-
-fn free_port() -> u16 {
-    // Redis puts its cluster bus 10,000 above.
-    loop {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-        if port < 55_000 {
-            return port;
-        }
-    }
 }
 
 /// Waits until a condition of another process holds.

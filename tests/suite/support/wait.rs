@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::ops::AsyncFnMut;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -28,9 +29,11 @@ pub fn until(
 /// A port of the loopback address that nobody listens on. Taken from below the ports that the system gives to
 /// outgoing connections, at random, so that tests that run at the same time don't meet.
 pub fn free_port() -> u16 {
+    // Below the ports that the kernel gives to connections; tests that run as processes beside each other begin apart, and
+    // none gives a port out twice.
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(64);
+    let next = || 10_000 + (begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % 22_000) as u16;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(|| fastrand::u16(10_000..32_000))
-        .take(1_000)
-        .find(free)
-        .expect("one of a thousand ports is free")
+    std::iter::repeat_with(next).take(1_000).find(free).expect("one of a thousand ports is free")
 }
