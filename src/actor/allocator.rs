@@ -2,24 +2,24 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::buffer::{BufferHandle, Drawn};
-use super::database::{Ask, DatabaseHandle};
+use super::database::DatabaseHandle;
+use super::desk::{Caller, Desk, Step};
 use super::guard;
 use super::handle::{Allocation, Home};
 use super::known::Sequence;
 use super::pod_set::Blocks;
 use super::process::{Part, Process};
+use super::refusals::{crowded, draining, overloaded, restarting, retired, starting, too_late, unknown};
 use super::router::{Popped, RouterHandle};
-use crate::block::line::Line;
+use super::slot::Ask;
 use crate::block::stash::Taken;
-use crate::block::{Cause, Range, Reason, Refusal, Stash, Tier};
+use crate::block::{Cause, Range, Refusal, Tier};
 use crate::ledger::Purpose;
 
 /// The worker's allocator, as the service sees it.
@@ -57,29 +57,6 @@ pub(super) struct Allocator {
     closing: bool,
     /// Who waits for the end of the drain.
     drained: Option<oneshot::Sender<()>>,
-}
-
-/// One sequence at this worker.
-struct Desk {
-    sequence: Arc<Sequence>,
-    /// Less than one block, once nobody waits.
-    leftovers: Stash,
-    line: Line<Caller>,
-    /// Pops under way, and the IDs they are to bring.
-    pops: usize,
-    popping_ids: i64,
-    /// How many pops may be under way: as many as there are pods.
-    pops_at_once: usize,
-    /// A draw from the reserve, or a fetch from the ledger, is under way.
-    drawing: bool,
-    /// Since the line formed: the reserve had nothing, or every pod was tried in vain.
-    reserve_dry: bool,
-    pods_dry: bool,
-}
-
-struct Caller {
-    reply: oneshot::Sender<Result<Allocation, Refusal>>,
-    _permit: OwnedSemaphorePermit,
 }
 
 struct Allocate {
@@ -198,13 +175,7 @@ impl AllocatorHandle {
         if self.permits.is_closed() {
             return draining();
         }
-        Refusal::new(
-            Reason::Overloaded,
-            "too many requests are under way in this process (grpc.max_in_flight)",
-        )
-        .retry_after(Duration::from_millis(50))
-        .with("field", "grpc.max_in_flight")
-        .with("limit", self.process.settings.grpc.max_in_flight)
+        overloaded(self.process.settings.grpc.max_in_flight)
     }
 
     /// Stops taking requests, waits for pops under way, and gives all leftovers to the buffer.
@@ -221,45 +192,6 @@ impl AllocatorHandle {
         self.part.sent();
         self.address.do_send(Panic);
     }
-}
-
-fn too_late() -> Refusal {
-    Refusal::new(Reason::Deadline, "the deadline passed before enough IDs were at hand; nothing was taken")
-}
-
-fn restarting() -> Refusal {
-    Refusal::new(Reason::Starting, "a part of this process failed and is being restarted")
-        .retry_after(Duration::from_millis(50))
-}
-
-fn starting() -> Refusal {
-    Refusal::new(
-        Reason::Starting,
-        "this process doesn't know its ledger yet: neither a pod nor the ledger said",
-    )
-    .retry_after(Duration::from_millis(250))
-}
-
-fn draining() -> Refusal {
-    Refusal::new(Reason::Draining, "this process is stopping").retry_after(Duration::from_millis(100))
-}
-
-fn retired(name: &str) -> Refusal {
-    Refusal::new(
-        Reason::SequenceRetired,
-        format!("sequence '{name}' was retired: it hands out nothing any more"),
-    )
-    .with("sequence", name)
-}
-
-fn unknown(name: &str) -> Refusal {
-    let message = format!("no sequence '{name}': create it with `blockhouse sequence create {name}`");
-    Refusal::new(Reason::SequenceUnknown, message).with("sequence", name)
-}
-
-fn busy() -> Refusal {
-    Refusal::new(Reason::LedgerBusy, "too many callers wait for the ledger (fallback.max_waiters)")
-        .retry_after(Duration::from_millis(250))
 }
 
 impl Allocator {
@@ -295,7 +227,7 @@ impl Allocator {
             Step::Fetch { need, least } => {
                 while desk.line.len() > max_waiters {
                     let Some(caller) = desk.line.leave_last() else { break };
-                    let _ = caller.reply.send(Err(busy()));
+                    let _ = caller.reply.send(Err(crowded()));
                 }
                 self.fetch(sequence, need, least, ctx);
             }
@@ -428,7 +360,7 @@ impl Allocator {
         let max_waiters = self.max_waiters();
         let desk = self.desk(&request.sequence);
         if desk.drawing && desk.pods_dry && desk.line.len() >= max_waiters {
-            let _ = request.caller.reply.send(Err(busy()));
+            let _ = request.caller.reply.send(Err(crowded()));
             return;
         }
         desk.line.join(request.count, request.caller);
@@ -461,76 +393,6 @@ impl Allocator {
             _ if act.closing => _ = request.caller.reply.send(Err(draining())),
             _ => act.join_line(request, ctx),
         }));
-    }
-}
-
-/// What a desk does next for those who wait.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// Enough is under way.
-    Wait,
-    /// IDs from the reserve.
-    Draw(i64),
-    /// Blocks from the pods.
-    Pop(usize),
-    /// IDs from the ledger.
-    Fetch {
-        /// For all who wait.
-        need: i64,
-        /// For the first of them.
-        least: i64,
-    },
-}
-
-impl Desk {
-    fn new(sequence: Arc<Sequence>) -> Desk {
-        Desk {
-            sequence,
-            leftovers: Stash::default(),
-            line: Line::default(),
-            pops: 0,
-            popping_ids: 0,
-            pops_at_once: 1,
-            drawing: false,
-            reserve_dry: false,
-            pods_dry: false,
-        }
-    }
-
-    /// The catalogue changed. What was granted before a new generation must not be used any more.
-    fn follow(&mut self, sequence: &Arc<Sequence>) {
-        if sequence.facts.generation > self.sequence.facts.generation {
-            self.leftovers.discard(Cause::Advanced);
-        }
-        self.sequence = Arc::clone(sequence);
-    }
-
-    fn put(&mut self, drawn: Drawn) {
-        for range in drawn.ranges {
-            self.leftovers.put(range, drawn.tier);
-        }
-    }
-
-    fn next_step(&self) -> Step {
-        let missing = self.line.ids() - self.leftovers.ids() - self.popping_ids;
-        if missing <= 0 || self.drawing {
-            return Step::Wait;
-        }
-        let block = self.sequence.facts.block_size.max(1);
-        // Whole blocks, so that the next small request finds something without crossing threads.
-        let whole = (missing.saturating_add(block - 1) / block).saturating_mul(block).max(missing);
-        if !self.reserve_dry && self.sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0 {
-            return Step::Draw(whole);
-        }
-        if !self.pods_dry {
-            let blocks = usize::try_from(whole / block).unwrap_or(usize::MAX).max(1);
-            return if self.pops < self.pops_at_once { Step::Pop(blocks) } else { Step::Wait };
-        }
-        if self.pops > 0 {
-            return Step::Wait;
-        }
-        let least = self.line.first().unwrap_or(1) - self.leftovers.ids();
-        Step::Fetch { need: whole, least: least.max(1) }
     }
 }
 

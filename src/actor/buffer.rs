@@ -9,11 +9,12 @@ use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message
 use slog::info;
 use tokio::sync::oneshot;
 
-use super::database::{Ask, DatabaseHandle, Want};
+use super::database::DatabaseHandle;
 use super::guard;
 use super::known::Sequence;
 use super::pod_set::PodSet;
 use super::process::{Part, Process};
+use super::slot::{Ask, Want};
 use crate::block::demand::Meter;
 use crate::block::line::Line;
 use crate::block::stash::joined;

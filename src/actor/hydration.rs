@@ -10,11 +10,12 @@ use slog::info;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::database::{Ask, DatabaseHandle, Want};
+use super::database::DatabaseHandle;
 use super::hydrator::lease;
 use super::known::{Sequence, Snapshot};
 use super::pod_set::{Member, PodSet};
 use super::process::Process;
+use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;

@@ -7,6 +7,7 @@
 pub mod allocator;
 pub mod buffer;
 pub mod database;
+mod desk;
 mod guard;
 pub mod handle;
 pub mod hydration;
@@ -14,7 +15,9 @@ pub mod hydrator;
 pub mod known;
 pub mod pod_set;
 pub mod process;
+mod refusals;
 pub mod router;
+pub mod slot;
 mod status;
 pub mod supervisor;
 

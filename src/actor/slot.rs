@@ -1,0 +1,416 @@
+//! The one request at a time that a process has with its ledger.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use slog::{error, info, warn};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::known::Sequence;
+use super::pod_set::PodSet;
+use super::process::{Fatal, Process};
+use super::refusals::refusal;
+use crate::block::health::Backoff;
+use crate::block::size::GrantSize;
+use crate::block::{Cause, Doubt, Range, Refusal};
+use crate::ledger::{Grant, GrantRequest, Ledger, LedgerError, Purpose, State};
+
+/// Unknown names cause at most one ledger read in this time.
+const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
+
+/// Asks for a grant.
+pub struct Ask {
+    /// Of which sequence.
+    pub sequence: Arc<Sequence>,
+    /// Why; decides whose turn it is.
+    pub purpose: Purpose,
+    /// The fewest IDs that are of use, 1 or more.
+    pub least: i64,
+    /// What is needed now, at least `least`.
+    pub need: i64,
+    /// What would be welcome.
+    pub want: Want,
+    /// For which pod's address, where it is a hydrate.
+    pub pod: Option<Arc<str>>,
+}
+
+/// How much of a grant would be welcome beyond what is needed.
+#[derive(Debug, Clone, Copy)]
+pub enum Want {
+    /// Nothing.
+    Exactly,
+    /// `fallback.cover` of this many IDs a second, within the bounds of a fallback grant.
+    Cover(f64),
+    /// This many IDs.
+    UpTo(i64),
+}
+
+impl Ask {
+    /// Exactly `count` IDs, or none.
+    pub fn exactly(sequence: Arc<Sequence>, count: i64, purpose: Purpose) -> Ask {
+        Ask { sequence, purpose, least: count, need: count, want: Want::Exactly, pod: None }
+    }
+}
+
+/// What the slot is asked to do.
+pub(super) enum Work {
+    Grant { ask: Ask, reply: oneshot::Sender<Result<Range, Refusal>> },
+    Refresh { max_age: Duration, reply: oneshot::Sender<Result<(), Refusal>> },
+    LookUp { reply: oneshot::Sender<Result<(), Refusal>> },
+    Other { what: &'static str, call: Call },
+}
+
+/// A call that answers its asker itself, and gives what became of it.
+pub(super) type Call =
+    Box<dyn FnOnce(Rc<dyn Ledger>) -> LocalBoxFuture<'static, Result<(), LedgerError>> + Send>;
+
+/// What the request under way works with.
+pub(super) struct Slot {
+    process: Arc<Process>,
+    ledger: Rc<dyn Ledger>,
+    pods: Rc<PodSet>,
+    state: RefCell<SlotState>,
+}
+
+struct SlotState {
+    backoff: Backoff,
+    /// By [`Sequence::index`].
+    sizes: Vec<Option<GrantSize>>,
+    rng: fastrand::Rng,
+    /// When the facts were last read, or tried to be.
+    read_at: Option<Instant>,
+    /// When that was last done for an unknown name.
+    looked_up_at: Option<Instant>,
+    /// Whether the ledger ever answered: before that a wrong one ends the process.
+    met: bool,
+    /// Whether the pods were asked what they witnessed: before that no grant is asked for.
+    pods_heard: bool,
+}
+
+impl Work {
+    pub(super) fn refuse(self, refusal: Refusal) {
+        match self {
+            Work::Grant { reply, .. } => _ = reply.send(Err(refusal)),
+            Work::Refresh { reply, .. } | Work::LookUp { reply } => _ = reply.send(Err(refusal)),
+            // Dropping the call drops its reply, which its asker sees.
+            Work::Other { .. } => {}
+        }
+    }
+
+    pub(super) fn abandoned(&self) -> bool {
+        match self {
+            Work::Grant { reply, .. } => reply.is_closed(),
+            Work::Refresh { reply, .. } | Work::LookUp { reply } => reply.is_closed(),
+            Work::Other { .. } => false,
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new(
+        process: &Arc<Process>,
+        ledger: Rc<dyn Ledger>,
+        pods: Rc<PodSet>,
+        rng: fastrand::Rng,
+    ) -> Slot {
+        let state = SlotState {
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
+            sizes: Vec::new(),
+            rng,
+            read_at: None,
+            looked_up_at: None,
+            met: false,
+            pods_heard: false,
+        };
+        Slot { process: Arc::clone(process), ledger, pods, state: state.into() }
+    }
+
+    /// Does one thing, and tells whoever asked.
+    pub(super) async fn run(&self, work: Work) {
+        match work {
+            Work::Grant { ask, reply } => {
+                let granted = self.grant(&ask).await;
+                // Nobody waits any more: the range drops, which counts it.
+                let _ = reply.send(granted);
+            }
+            Work::Refresh { max_age, reply } => {
+                let read_at = self.state.borrow().read_at;
+                let _ = reply.send(self.refresh(read_at, max_age).await);
+            }
+            Work::LookUp { reply } => {
+                let looked_up_at = self.state.borrow().looked_up_at;
+                let read = self.refresh(looked_up_at, UNKNOWN_NAMES_EVERY).await;
+                let mut state = self.state.borrow_mut();
+                if looked_up_at.is_none_or(|at| at.elapsed() >= UNKNOWN_NAMES_EVERY) {
+                    state.looked_up_at = Some(Instant::now());
+                }
+                let _ = reply.send(read);
+            }
+            Work::Other { what, call } => {
+                let asked = Instant::now();
+                let answer =
+                    timeout(self.process.settings.ledger.timeout, call(Rc::clone(&self.ledger))).await;
+                let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
+                self.note("other", answer.as_ref().err(), asked);
+                if let Err(error) = answer {
+                    warn!(self.process.log, "the ledger failed"; "request" => what, "error" => %error);
+                }
+            }
+        }
+    }
+
+    /// Reads the facts unless that was done within `max_age`, or the ledger failed a moment ago.
+    async fn refresh(&self, last: Option<Instant>, max_age: Duration) -> Result<(), Refusal> {
+        if last.is_some_and(|at| at.elapsed() < max_age) {
+            return Ok(());
+        }
+        let resting = !self.wait().is_zero();
+        let read = if resting { Err(self.last_error()) } else { self.read_facts().await };
+        read.map_err(|error| refusal(&error, None, self.wait()))
+    }
+
+    fn no_answer(&self) -> LedgerError {
+        LedgerError::InDoubt(format!(
+            "no answer within {:?} (ledger.timeout)",
+            self.process.settings.ledger.timeout
+        ))
+    }
+
+    fn last_error(&self) -> LedgerError {
+        LedgerError::Unreachable(self.process.ledger().last_error.unwrap_or_default())
+    }
+
+    fn wait(&self) -> Duration {
+        self.state.borrow().backoff.wait(self.process.now()).unwrap_or_default()
+    }
+
+    async fn grant(&self, ask: &Ask) -> Result<Range, Refusal> {
+        let wait = self.wait();
+        if !wait.is_zero() {
+            return Err(refusal(&self.last_error(), Some(ask), wait));
+        }
+        let mut tries = 0;
+        let error = loop {
+            tries += 1;
+            match self.grant_once(ask).await {
+                Ok(range) => return Ok(range),
+                Err(LedgerError::Stale(_)) if tries == 1 => {
+                    if let Err(error) = self.read_facts().await {
+                        break error;
+                    }
+                }
+                Err(LedgerError::Conflict(_)) if tries < 4 => {}
+                Err(error) => break error,
+            }
+        };
+        if matches!(error, LedgerError::WentBack { .. }) {
+            self.halt(&ask.sequence, "high_water", &error.to_string()).await;
+        }
+        Err(refusal(&error, Some(ask), self.wait()))
+    }
+
+    /// Before its first grant a process reads what all reachable pods know, so that a ledger that went back in time meets a
+    /// witness (S3).
+    async fn hear_pods(&self) {
+        if !std::mem::replace(&mut self.state.borrow_mut().pods_heard, true) {
+            let _ = timeout(self.process.settings.redis.timeout, self.pods.heartbeat()).await;
+        }
+    }
+
+    async fn grant_once(&self, ask: &Ask) -> Result<Range, LedgerError> {
+        let process = &self.process;
+        self.hear_pods().await;
+        if process.known.load().identity.is_none() {
+            self.read_facts().await?;
+        }
+        let identity = process.known.load().identity.clone();
+        let Some(identity) = identity else {
+            return Err(LedgerError::Unreachable("the ledger's identity is not known yet".to_owned()));
+        };
+        // A catalogue read meanwhile may have moved the sequence to a new generation.
+        let sequence =
+            process.known.sequence(&ask.sequence.facts.name).unwrap_or_else(|| Arc::clone(&ask.sequence));
+        let request = GrantRequest {
+            sequence: Arc::clone(&sequence.facts.name),
+            generation: sequence.facts.generation,
+            life: identity.life,
+            least: ask.least,
+            need: ask.need,
+            want: self.want(ask),
+            known_high_water: sequence.high_water(),
+            purpose: ask.purpose,
+            holder: Arc::clone(&process.settings.instance),
+            cluster: Arc::clone(&process.settings.cluster),
+            pod: ask.pod.clone(),
+        };
+        let most = request.want.min(sequence.left_at_most() / 64).max(request.need);
+        let doubt = Doubt::new(&sequence.counters.tally, most);
+        let asked = Instant::now();
+        let answer = timeout(process.settings.ledger.timeout, self.ledger.grant(&request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
+        self.note(ask.purpose.name(), answer.as_ref().err(), asked);
+        let grant = match answer {
+            Ok(grant) => grant,
+            Err(error) => {
+                if matches!(error, LedgerError::InDoubt(_)) {
+                    self.size(&sequence, GrantSize::in_doubt);
+                    drop(doubt);
+                } else {
+                    doubt.settle();
+                }
+                return Err(error);
+            }
+        };
+        doubt.settle();
+        self.size(&sequence, |size| size.granted(grant.span.count()));
+        self.accept(ask, &sequence, &request, grant).await
+    }
+
+    /// Checks a grant again on this side (S3, S6), tells the pods, and takes charge of it.
+    async fn accept(
+        &self,
+        ask: &Ask,
+        sequence: &Arc<Sequence>,
+        request: &GrantRequest,
+        grant: Grant,
+    ) -> Result<Range, LedgerError> {
+        let span = grant.span;
+        let sound = span.first() > request.known_high_water
+            && span.count() >= request.least
+            && span.within(sequence.facts.first, i64::MAX)
+            && grant.generation == request.generation
+            && grant.life == request.life;
+        if !sound {
+            sequence.counters.tally.count(Cause::Unproven, span.count().unsigned_abs());
+            let known = request.known_high_water;
+            error!(self.process.log, "a grant doesn't fit what was asked and was discarded";
+                "sequence" => %sequence.facts.name, "range" => %span, "known_high_water" => known);
+            return Err(LedgerError::WentBack { granted: span.first() - 1, known });
+        }
+        sequence.raise_high_water(span.last());
+        let range = if matches!(ask.purpose, Purpose::Hydrate) {
+            Range::hold(span, Arc::clone(&sequence.counters.tally))
+        } else {
+            match sequence.admit(span, &self.process.log) {
+                Ok(range) => range,
+                Err(served) => {
+                    let why =
+                        format!("grant {} ({span}) overlaps {served}, which was served before", grant.number);
+                    self.halt(sequence, "tripwire", &why).await;
+                    return Err(LedgerError::Halted(why));
+                }
+            }
+        };
+        if !matches!(ask.purpose, Purpose::Hydrate) {
+            // A hydrate's pushes raise it themselves.
+            self.pods.raise(sequence, span.last()).await;
+        }
+        Ok(range)
+    }
+
+    fn want(&self, ask: &Ask) -> i64 {
+        let mut want = ask.need;
+        self.size(&ask.sequence, |size| {
+            want = match ask.want {
+                Want::Exactly => ask.need,
+                Want::Cover(ids_per_second) => size.cover(ask.need, ids_per_second),
+                Want::UpTo(ids) => size.capped(ask.need, ids),
+            };
+        });
+        want
+    }
+
+    fn size(&self, sequence: &Sequence, change: impl FnOnce(&mut GrantSize)) {
+        let fallback = &self.process.settings.fallback;
+        let sizes = &mut self.state.borrow_mut().sizes;
+        if sizes.len() <= sequence.index {
+            sizes.resize_with(sequence.index + 1, || None);
+        }
+        change(
+            sizes[sequence.index]
+                .get_or_insert_with(|| GrantSize::new(fallback.cover, fallback.min_ids, fallback.max_ids)),
+        );
+    }
+
+    /// A fence tripped: tier 3 of the sequence stops until a person looked.
+    async fn halt(&self, sequence: &Arc<Sequence>, fence: &'static str, why: &str) {
+        self.process.metrics.fence_trip(fence);
+        error!(self.process.log, "a fence tripped: tier 3 of the sequence is halted";
+            "sequence" => %sequence.facts.name, "fence" => fence, "why" => why);
+        let asked = Instant::now();
+        let halt = self.ledger.halt(&sequence.facts.name, why);
+        let answer = timeout(self.process.settings.ledger.timeout, halt).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
+        self.note("other", answer.as_ref().err(), asked);
+        // Reading the facts again makes the halt known here at once.
+        let _ = self.read_facts().await;
+    }
+
+    async fn read_facts(&self) -> Result<(), LedgerError> {
+        self.state.borrow_mut().read_at = Some(Instant::now());
+        let known = self.process.known.load().identity.as_ref().map(|identity| identity.life);
+        let asked = Instant::now();
+        let answer = timeout(self.process.settings.ledger.timeout, self.ledger.facts(known)).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
+        self.note("other", answer.as_ref().err(), asked);
+        let facts = answer?;
+        let closed = match &facts.state {
+            State::Open => None,
+            State::Closed(why) => Some(LedgerError::Closed(why.to_string())),
+        };
+        if let Err(why) = self.process.known.hear_ledger(facts) {
+            self.process.metrics.fence_trip("identity");
+            let error = LedgerError::Wrong(why);
+            self.process.set_ledger("refused", Some(error.to_string()));
+            return Err(error);
+        }
+        if let Some(closed) = closed {
+            self.process.set_ledger("closed", Some(closed.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Notes what became of a request: the metric, the state that the status shows, when to try again.
+    fn note(&self, purpose: &'static str, error: Option<&LedgerError>, asked: Instant) {
+        let outcome = error.map_or("ok", LedgerError::outcome);
+        self.process.metrics.ledger_request(purpose, outcome, asked.elapsed());
+        let before = self.process.ledger().state;
+        let mut state = self.state.borrow_mut();
+        let random = state.rng.f64();
+        match error {
+            Some(LedgerError::Unreachable(_) | LedgerError::InDoubt(_)) => {
+                state.backoff.failed(self.process.now(), random);
+                self.process.set_ledger("down", error.map(ToString::to_string));
+            }
+            Some(LedgerError::Wrong(why) | LedgerError::Schema(why)) => {
+                state.backoff.failed(self.process.now(), random);
+                self.process.set_ledger("refused", Some(why.clone()));
+                if !state.met {
+                    self.process.end(Fatal::Misplaced(why.clone()));
+                }
+            }
+            Some(LedgerError::Closed(why)) => {
+                state.backoff.succeeded();
+                self.process.set_ledger("closed", Some(why.clone()));
+            }
+            _ => {
+                state.backoff.succeeded();
+                state.met = true;
+                self.process.set_ledger("up", None);
+            }
+        }
+        let after = self.process.ledger();
+        if before != after.state {
+            match after.last_error {
+                Some(error) => {
+                    warn!(self.process.log, "the ledger can't be used"; "state" => after.state, "error" => error)
+                }
+                None => info!(self.process.log, "the ledger answers"),
+            }
+        }
+    }
+}
