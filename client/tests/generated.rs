@@ -2,6 +2,8 @@
 //!
 //! After a change of the contract: `BLOCKHOUSE_REGENERATE=1 cargo test -p blockhouse-client`.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

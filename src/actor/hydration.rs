@@ -43,7 +43,7 @@ pub struct Hydration {
     leads: bool,
     demand: BTreeMap<Arc<str>, Demand>,
     /// The counters of each pod as last read.
-    counted: BTreeMap<Arc<str>, (Arc<str>, BTreeMap<Arc<str>, u64>)>,
+    counted: BTreeMap<Arc<str>, Counted>,
     saved_at: Option<Instant>,
     pruned_at: Option<Instant>,
     /// Pods that took no push lately.
@@ -52,6 +52,12 @@ pub struct Hydration {
     held: Vec<Load>,
     /// Whether this pass left a gap that is worth another one at once.
     unfinished: bool,
+}
+
+/// Blocks popped from one pod so far, by sequence, in one life of its counters.
+struct Counted {
+    token: Arc<str>,
+    popped: BTreeMap<Arc<str>, u64>,
 }
 
 /// IDs on their way to a pod.
@@ -258,12 +264,12 @@ impl Hydration {
     fn count_use(&mut self, known: &Snapshot, measured: &[Measured]) {
         let now = self.process.now();
         for pod in measured {
-            let (token, popped) = (&pod.inspection.counter_token, &pod.inspection.popped_blocks);
-            let before =
-                self.counted.insert(Arc::clone(&pod.member.address), (Arc::clone(token), popped.clone()));
-            let Some((_, before)) = before.filter(|(before, _)| before == token) else { continue };
-            for (name, blocks) in popped {
-                let since = blocks.saturating_sub(before.get(name).copied().unwrap_or(0));
+            let Inspection { counter_token, popped_blocks, .. } = &pod.inspection;
+            let now_counted = Counted { token: Arc::clone(counter_token), popped: popped_blocks.clone() };
+            let before = self.counted.insert(Arc::clone(&pod.member.address), now_counted);
+            let Some(before) = before.filter(|before| before.token == *counter_token) else { continue };
+            for (name, blocks) in popped_blocks {
+                let since = blocks.saturating_sub(before.popped.get(name).copied().unwrap_or(0));
                 let Some(sequence) = known.sequence(name) else { continue };
                 let ids = i64::try_from(since).unwrap_or(i64::MAX).saturating_mul(sequence.facts.block_size);
                 let demand = demand_of(&mut self.demand, name, now);

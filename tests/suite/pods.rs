@@ -261,7 +261,7 @@ async fn a_pod_out_of_memory_serves_its_own_blocks_and_certainly_takes_no_others
     let _: () = redis.run(&["CONFIG", "SET", "maxmemory", "1"]);
 
     let result = pod.push(&list(), &blocks(1), End::Back, 2000).await;
-    assert!(matches!(&result, Err(PodError::Failed(text)) if text.contains("OOM")), "{result:?}");
+    assert!(matches!(&result, Err(PodError::Full(text)) if text.contains("OOM")), "{result:?}");
     assert_eq!(length(&redis), 10);
     assert_eq!(pop(&pod, 4).await.unwrap(), entries(&blocks(4)));
     pod.publish(&notice(1, 1, 3000)).await.unwrap();

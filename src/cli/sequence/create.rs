@@ -27,7 +27,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES)]
 pub struct Create {
-    /// [a-z][a-z0-9_.-]{0,62}
+    /// `[a-z][a-z0-9_.-]{0,62}`
     #[arg(value_parser = super::name)]
     name: String,
     /// The smallest ID.
