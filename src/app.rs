@@ -329,6 +329,13 @@ fn start_worker(plan: WorkerPlan, connections: Connections) -> WorkerParts {
     WorkerParts { allocator, router, served, arbiter }
 }
 
+impl WorkerParts {
+    /// Runs something on the worker's thread.
+    pub fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.arbiter.spawn(work);
+    }
+}
+
 impl Running {
     /// Waits until some tier can answer, and says so to whoever looks.
     ///

@@ -13,7 +13,7 @@ use blockhouse::observe::Metrics;
 use blockhouse::observe::metrics::About;
 use blockhouse::role::Roles;
 use secrecy::SecretString;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// How long a condition may take to hold.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ impl House {
         while let Err(refusal) = self.take(worker, count).await {
             assert_eq!(refusal.reason, Reason::Starting, "{refusal}");
             assert!(Instant::now() < deadline, "never served again");
-            sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -134,6 +134,6 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
