@@ -89,6 +89,7 @@ async fn unknown_names_cost_the_ledger_one_request_in_ten_seconds() {
     let mut caller = Caller::new(Transport::Grpc, allocator.port());
     let asked =
         async || allocator.metrics().await.sum("blockhouse_ledger_requests_total", &[("purpose", "other")]);
+    wait::until(END, "the process has read the ledger once", async || asked().await >= 1.0).await;
     let (before, began) = (asked().await, Instant::now());
     for number in 0..2_000 {
         let outcome = caller.ask(&format!("unknown-{number}"), 1, Duration::from_secs(2)).await;

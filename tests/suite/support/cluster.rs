@@ -59,7 +59,6 @@ grpc.workers = 2
 ledger.connect_spread = "100ms"
 hydrator.interval = "500ms"
 hydrator.min_ids = 3000000
-hydrator.max_ids = 3000000
 hydrator.max_ids = 60000000
 exercise.ratio = 0.0
 drain.delay = "100ms"
