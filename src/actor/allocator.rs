@@ -19,7 +19,7 @@ use super::refusals::{crowded, draining, overloaded, restarting, retired, starti
 use super::router::{Popped, RouterHandle};
 use super::slot::Ask;
 use crate::block::stash::Taken;
-use crate::block::{Cause, Range, Refusal, Tier};
+use crate::block::{Cause, Range, Reason, Refusal, Tier};
 use crate::ledger::Purpose;
 
 /// The worker's allocator, as the service sees it.
@@ -317,12 +317,16 @@ impl Allocator {
         }));
     }
 
-    /// Tier 3 refused: who can be served from what is at hand is, everybody else is told why. Nothing was taken.
+    /// Tier 3 refused: who can be served from what is at hand is, everybody else is told why. Nothing was taken. Where only
+    /// too little is left, that goes for the first in line: others may want less.
     fn turn_away(&mut self, sequence: &Arc<Sequence>, refusal: &Refusal, ctx: &mut Context<Self>) {
         loop {
             self.serve(sequence, ctx);
             let Some((_, caller)) = self.desk(sequence).line.leave() else { break };
             let _ = caller.reply.send(Err(refusal.clone()));
+            if refusal.reason == Reason::SequenceExhausted {
+                break;
+            }
         }
         self.proceed(sequence, ctx);
     }
@@ -405,6 +409,9 @@ impl Supervised for Allocator {
     fn restarting(&mut self, _: &mut Context<Self>) {
         for mut desk in std::mem::take(&mut self.desks).into_iter().flatten() {
             desk.leftovers.discard(Cause::Panic);
+        }
+        if self.closing {
+            self.close();
         }
     }
 }

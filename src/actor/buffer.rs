@@ -43,6 +43,10 @@ struct Buffer {
     pods: Rc<PodSet>,
     /// By [`Sequence::index`].
     reserves: Vec<Option<Reserve>>,
+    /// Set by a drain: what is here, and what still comes, goes back to the pods.
+    closing: bool,
+    /// Who waits for that.
+    handed_back: Option<oneshot::Sender<()>>,
 }
 
 /// One sequence.
@@ -118,6 +122,8 @@ pub fn start(process: &Arc<Process>, database: DatabaseHandle, pods: Rc<PodSet>)
         database,
         pods,
         reserves: Vec::new(),
+        closing: false,
+        handed_back: None,
     });
     BufferHandle { address, part }
 }
@@ -230,14 +236,21 @@ impl Buffer {
                     act.advance(&sequence, ctx);
                     act.reserve(&sequence).settle();
                 }
-                Err(refusal) => reserve.turn_away(&refusal),
+                Err(refusal) => {
+                    reserve.turn_away(&refusal);
+                    act.advance(&sequence, ctx);
+                }
             }
+            act.proceed_hand_back(ctx);
         }));
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.process.now();
         self.part.beat(now);
+        if self.closing {
+            return;
+        }
         let known = Arc::clone(&self.process.known.load());
         for sequence in known.sequences() {
             let reserve = self.reserve(sequence);
@@ -246,6 +259,33 @@ impl Buffer {
                 self.refill(sequence, ctx);
             }
         }
+    }
+
+    /// During a drain: once nothing is under way any more, gives everything back to the pods.
+    fn proceed_hand_back(&mut self, ctx: &mut Context<Self>) {
+        if !self.closing || self.reserves.iter().flatten().any(|reserve| reserve.fetching) {
+            return;
+        }
+        let held: Vec<_> = self
+            .reserves
+            .iter_mut()
+            .flatten()
+            .map(|reserve| {
+                let ranges = joined(reserve.stash.drain().collect());
+                reserve.show();
+                (Arc::clone(&reserve.sequence), ranges)
+            })
+            .collect();
+        let (pods, handed_back) = (Rc::clone(&self.pods), self.handed_back.take());
+        let work = async move {
+            for (sequence, ranges) in held {
+                pods.hand_back(&sequence, ranges).await;
+            }
+            if let Some(reply) = handed_back {
+                let _ = reply.send(());
+            }
+        };
+        ctx.spawn(work.into_actor(self));
     }
 
     /// Asks again before the reserve runs dry, so that nobody waits at the edge: the pods first, as any request does.
@@ -291,6 +331,7 @@ impl Buffer {
                 Refilled::Ledger(Err(_)) => {}
             }
             act.advance(&sequence, ctx);
+            act.proceed_hand_back(ctx);
         }));
     }
 }
@@ -375,9 +416,13 @@ impl Reserve {
         self.stash.settle();
     }
 
+    /// Where only too little is left, that goes for the first in line: others may want less.
     fn turn_away(&mut self, refusal: &Refusal) {
         while let Some((_, waiter)) = self.line.leave() {
             let _ = waiter.reply.send(Err(refusal.clone()));
+            if refusal.reason == Reason::SequenceExhausted {
+                break;
+            }
         }
     }
 }
@@ -392,12 +437,13 @@ impl Actor for Buffer {
 
 impl Supervised for Buffer {
     /// The reserve is given up; those in line see their channel close.
-    fn restarting(&mut self, ctx: &mut Context<Self>) {
+    /// `started` runs again after this.
+    fn restarting(&mut self, _: &mut Context<Self>) {
         for mut reserve in std::mem::take(&mut self.reserves).into_iter().flatten() {
             reserve.stash.discard(Cause::Panic);
             reserve.show();
         }
-        ctx.run_interval(Duration::from_secs(1), Buffer::tick);
+        self.handed_back = None;
     }
 }
 
@@ -438,6 +484,7 @@ impl Handler<Deposit> for Buffer {
         }
         reserve.stash.put_back(deposit.ranges);
         self.advance(&deposit.sequence, ctx);
+        self.proceed_hand_back(ctx);
     }
 }
 
@@ -446,24 +493,9 @@ impl Handler<HandBack> for Buffer {
 
     fn handle(&mut self, hand_back: HandBack, ctx: &mut Context<Self>) {
         self.part.handled();
-        let pods = Rc::clone(&self.pods);
-        let held: Vec<_> = self
-            .reserves
-            .iter_mut()
-            .flatten()
-            .map(|reserve| {
-                let ranges = joined(reserve.stash.drain().collect());
-                reserve.show();
-                (Arc::clone(&reserve.sequence), ranges)
-            })
-            .collect();
-        let work = async move {
-            for (sequence, ranges) in held {
-                pods.hand_back(&sequence, ranges).await;
-            }
-            let _ = hand_back.reply.send(());
-        };
-        ctx.spawn(work.into_actor(self));
+        self.closing = true;
+        self.handed_back = Some(hand_back.reply);
+        self.proceed_hand_back(ctx);
     }
 }
 

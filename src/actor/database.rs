@@ -33,7 +33,10 @@ struct Database {
     /// The line before the slot, one for each urgency.
     line: [VecDeque<Job>; 3],
     busy: bool,
-    closing: Option<oneshot::Sender<()>>,
+    /// Set by a drain: nothing new is taken.
+    closing: bool,
+    /// Who waits for the end of the drain.
+    drained: Option<oneshot::Sender<()>>,
 }
 
 /// Fallback goes before exercise before everything else.
@@ -89,7 +92,8 @@ pub fn start(
         slot,
         line: Default::default(),
         busy: false,
-        closing: None,
+        closing: false,
+        drained: None,
     });
     DatabaseHandle { address, part, process: Arc::clone(process) }
 }
@@ -187,8 +191,8 @@ impl Database {
             return;
         }
         let Some(job) = self.line.iter_mut().find_map(VecDeque::pop_front) else {
-            if let Some(reply) = self.closing.take() {
-                let _ = reply.send(());
+            if let Some(drained) = self.drained.take() {
+                let _ = drained.send(());
             }
             return;
         };
@@ -230,6 +234,8 @@ impl Supervised for Database {
     fn restarting(&mut self, ctx: &mut Context<Self>) {
         self.busy = false;
         self.pump(ctx);
+        // The timers of those in line are gone.
+        ctx.run_later(self.process.settings.fallback.max_wait, |act, _| act.expire());
     }
 }
 
@@ -239,7 +245,7 @@ impl Handler<Submit> for Database {
     fn handle(&mut self, submit: Submit, ctx: &mut Context<Self>) {
         self.part.handled();
         let max_wait = self.process.settings.fallback.max_wait;
-        if self.closing.is_some() || (self.busy && !submit.job.patient && max_wait.is_zero()) {
+        if self.closing || (self.busy && !submit.job.patient && max_wait.is_zero()) {
             submit.job.what.refuse(busy(max_wait));
             return;
         }
@@ -260,7 +266,8 @@ impl Handler<Drain> for Database {
         for job in self.line.iter_mut().flat_map(std::mem::take) {
             job.what.refuse(busy(Duration::ZERO));
         }
-        self.closing = Some(drain.reply);
+        self.closing = true;
+        self.drained = Some(drain.reply);
         self.pump(ctx);
     }
 }

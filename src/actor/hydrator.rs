@@ -127,10 +127,9 @@ impl Actor for Hydrator {
 }
 
 impl Supervised for Hydrator {
-    /// The pass under way was dropped; what it held is counted as discarded.
-    fn restarting(&mut self, ctx: &mut Context<Self>) {
+    /// The pass under way was dropped; what it held is counted as discarded. `started` runs again after this.
+    fn restarting(&mut self, _: &mut Context<Self>) {
         self.hydration = Some((self.rebuild)());
-        ctx.run_later(self.process.settings.hydrator.interval, Hydrator::pass);
     }
 }
 

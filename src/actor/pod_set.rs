@@ -135,10 +135,12 @@ impl PodSet {
         while missing > 0 && self.process.known.load().pods_usable {
             let Some(member) = self.next_for(sequence.index, &tried) else { break };
             tried.push(Arc::clone(&member.address));
-            let entries = self.pop_one(&member, sequence, missing.min(CHUNK)).await;
-            missing = missing.saturating_sub(entries.len());
-            for entry in entries {
-                ranges.extend(self.admit(&member, sequence, &entry));
+            let popped = self.pop_one(&member, sequence, missing.min(CHUNK)).await;
+            missing = missing.saturating_sub(popped.entries.len());
+            let sequence = self.newest(&member, sequence, &popped).await;
+            sequence.raise_high_water(popped.high_water.min(sequence.facts.last));
+            for entry in popped.entries {
+                ranges.extend(self.admit(&member, &sequence, &entry));
             }
         }
         Blocks { ranges, dry: missing > 0 }
@@ -159,7 +161,20 @@ impl PodSet {
         idle.or_else(|| in_turn().next()).cloned()
     }
 
-    async fn pop_one(&self, member: &Rc<Member>, sequence: &Arc<Sequence>, blocks: usize) -> Vec<String> {
+    /// The sequence as the catalogue has it; where an entry lies beyond that, as the pod has it: a maximum may have been
+    /// raised since the last heartbeat.
+    async fn newest(&self, member: &Rc<Member>, sequence: &Arc<Sequence>, popped: &Popped) -> Arc<Sequence> {
+        let known =
+            || self.process.known.sequence(&sequence.facts.name).unwrap_or_else(|| Arc::clone(sequence));
+        let last = known().facts.last;
+        let beyond = |entry: &String| entry.parse::<Span>().is_ok_and(|span| span.last() > last);
+        if popped.entries.iter().any(beyond) {
+            self.beat(member).await;
+        }
+        known()
+    }
+
+    async fn pop_one(&self, member: &Rc<Member>, sequence: &Arc<Sequence>, blocks: usize) -> Popped {
         let most = sequence.facts.block_size.saturating_mul(i64::try_from(blocks).unwrap_or(i64::MAX));
         let doubt = Doubt::new(&sequence.counters.tally, most);
         let _under_way = UnderWay::new(member, sequence.index);
@@ -169,15 +184,14 @@ impl PodSet {
         match answer {
             Ok(popped) => {
                 doubt.settle();
-                sequence.raise_high_water(popped.high_water.min(sequence.facts.last));
-                popped.entries
+                popped
             }
             Err(error) => {
                 if !matches!(error, PodError::InDoubt(_)) {
                     doubt.settle();
                 }
                 self.failed(member, &error);
-                Vec::new()
+                Popped::default()
             }
         }
     }
@@ -192,9 +206,7 @@ impl PodSet {
         };
         let Ok(span) = entry.parse::<Span>() else { return refused(Cause::Malformed, 1) };
         let ids = span.count().unsigned_abs();
-        // The catalogue may be a heartbeat older than the entry: a raised maximum is looked up again.
-        let last = self.process.known.sequence(&sequence.facts.name).map_or(0, |now| now.facts.last);
-        if !span.within(sequence.facts.first, last.max(sequence.facts.last)) {
+        if !span.within(sequence.facts.first, sequence.facts.last) {
             return refused(Cause::Outside, ids);
         }
         // The pop returned the pod's own high water, which every push raises first: it is as fresh as the entry.

@@ -127,25 +127,21 @@ impl Router {
         });
         ctx.spawn(beat);
     }
-
-    fn begin(&mut self, ctx: &mut Context<Self>) {
-        self.beat(ctx);
-        ctx.run_interval(HEARTBEAT, Router::beat);
-    }
 }
 
 impl Actor for Router {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.begin(ctx);
+        self.beat(ctx);
+        ctx.run_interval(HEARTBEAT, Router::beat);
     }
 }
 
 impl Supervised for Router {
-    fn restarting(&mut self, ctx: &mut Context<Self>) {
+    /// `started` runs again after this.
+    fn restarting(&mut self, _: &mut Context<Self>) {
         self.beating = false;
-        self.begin(ctx);
     }
 }
 

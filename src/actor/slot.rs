@@ -247,7 +247,8 @@ impl Slot {
             cluster: Arc::clone(&process.settings.cluster),
             pod: ask.pod.clone(),
         };
-        let most = request.want.min(sequence.left_at_most() / 64).max(request.need);
+        let left = sequence.left_at_most();
+        let most = request.want.min(left / 64).max(request.need).min(left);
         let doubt = Doubt::new(&sequence.counters.tally, most);
         let asked = Instant::now();
         let answer = timeout(process.settings.ledger.timeout, self.ledger.grant(&request)).await;
@@ -256,6 +257,10 @@ impl Slot {
         let grant = match answer {
             Ok(grant) => grant,
             Err(error) => {
+                if let LedgerError::Exhausted { left } = &error {
+                    // Somebody else used it up: from now on that is known here without asking.
+                    sequence.raise_high_water(sequence.facts.last.saturating_sub(*left));
+                }
                 if matches!(error, LedgerError::InDoubt(_)) {
                     self.size(&sequence, GrantSize::in_doubt);
                     drop(doubt);

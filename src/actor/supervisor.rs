@@ -140,11 +140,6 @@ impl ControlHandle {
 }
 
 impl Supervisor {
-    fn begin(&mut self, ctx: &mut Context<Self>) {
-        (self.beating, self.reading) = (false, false);
-        ctx.run_interval(HEARTBEAT, Supervisor::tick);
-    }
-
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.part.beat(self.process.now());
         if !self.beating {
@@ -202,13 +197,14 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.begin(ctx);
+        ctx.run_interval(HEARTBEAT, Supervisor::tick);
     }
 }
 
 impl Supervised for Supervisor {
-    fn restarting(&mut self, ctx: &mut Context<Self>) {
-        self.begin(ctx);
+    /// `started` runs again after this.
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        (self.beating, self.reading) = (false, false);
     }
 }
 

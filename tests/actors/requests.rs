@@ -97,6 +97,54 @@ fn a_used_up_sequence_gives_the_last_ids_to_who_is_content_with_them() {
 }
 
 #[test]
+fn a_caller_who_wants_too_much_doesnt_take_others_down_with_it() {
+    let mut alone = settings();
+    alone.redis.pods.clear();
+    with(alone, ALLOCATOR, 25, async |house| {
+        let (greedy, modest) = tokio::join!(house.take(0, 26), house.take(0, 5));
+        assert_eq!(greedy.unwrap_err().reason, Reason::SequenceExhausted);
+        modest.unwrap();
+        house.assert_unique();
+    });
+}
+
+#[test]
+fn a_sequence_that_others_used_up_is_refused_without_asking_the_ledger_again() {
+    let mut alone = settings();
+    alone.redis.pods.clear();
+    with(alone, ALLOCATOR, 25, async |house| {
+        let facts = house.ledger.facts(None).await.unwrap();
+        let all = blockhouse::ledger::GrantRequest {
+            sequence: "tasks".into(),
+            generation: 1,
+            life: facts.identity.life,
+            least: 25,
+            need: 25,
+            want: 25,
+            known_high_water: 0,
+            purpose: blockhouse::ledger::Purpose::Fallback,
+            holder: "another".into(),
+            cluster: "default".into(),
+            pod: None,
+        };
+        house.ledger.grant(&all).await.unwrap();
+        let asked = || {
+            let text = house.running.process.metrics.encode(false);
+            let of_fallback = text.lines().filter(|line| {
+                line.starts_with("blockhouse_ledger_requests_total{") && line.contains("fallback")
+            });
+            of_fallback.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        assert_eq!(house.take(0, 1).await.unwrap_err().reason, Reason::SequenceExhausted);
+        let before = asked();
+        for _ in 0..10 {
+            assert_eq!(house.take(0, 1).await.unwrap_err().reason, Reason::SequenceExhausted);
+        }
+        assert_eq!((before, asked()), (1.0, 1.0));
+    });
+}
+
+#[test]
 fn a_halted_sequence_serves_what_is_at_hand_and_names_the_command() {
     let mut alone = settings();
     alone.redis.pods.clear();

@@ -51,8 +51,7 @@ pub struct Cluster {
     folder: TempDir,
 }
 
-/// Short times, so that a test sees in seconds what takes minutes in production, and a supply that doesn't follow the demand:
-/// a day of a test's load would be millions of blocks. Every test may set others.
+/// Short times, so that a test sees in seconds what takes minutes in production. Every test may set others.
 const QUICK: &str = r#"
 environment = "test"
 grpc.workers = 2
