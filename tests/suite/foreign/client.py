@@ -8,7 +8,6 @@ import grpc
 import grpc_tools
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
@@ -88,7 +87,7 @@ assert answers[3].error.reason == "SEQUENCE_UNKNOWN", answers[3]
 for n in set(range(10)) - {3}:
     assert sum(part.count for part in answers[n].allocated.ranges) == n + 1, answers[n]
 
-# Health, and reflection.
+# Health.
 health = health_pb2_grpc.HealthStub(channel(serving))
 for name in ("", "blockhouse.v1.AllocationService"):
     status = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status

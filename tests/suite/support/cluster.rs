@@ -51,14 +51,15 @@ pub struct Cluster {
     folder: TempDir,
 }
 
-/// Short times, so that a test sees in seconds what takes minutes in production. Every test may set others.
+/// Short times, so that a test sees in seconds what takes minutes in production, and a supply that doesn't follow the demand: what a
+/// test uses in a second would else be laid in for a day. Every test may set others.
 const QUICK: &str = r#"
 environment = "test"
 grpc.workers = 2
 ledger.connect_spread = "100ms"
 hydrator.interval = "500ms"
 hydrator.min_ids = 3000000
-hydrator.max_ids = 60000000
+hydrator.max_ids = 3000000
 exercise.ratio = 0.0
 drain.delay = "100ms"
 drain.timeout = "10s"
