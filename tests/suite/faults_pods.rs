@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::caller::{Caller, Outcome, Transport};
 use crate::support::cluster::pod_in;
 use crate::support::load::{Report, Running};
 use crate::support::proxy::Mode;
@@ -224,4 +225,36 @@ async fn pods_that_swallow_everything_cost_no_caller_two_time_outs() {
     cluster.assert_unique();
     let p99 = report.quantile(0.99);
     assert!(p99 < Duration::from_millis(200), "p99 {p99:?} of {} answers", report.answered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_written_by_hand_are_discarded_with_a_cause_and_stop_nothing() {
+    let plan = Cluster::new().pods(1).postgres().allocators(1).hydrator().sequence("tasks");
+    let cluster = plan.start().await;
+    let (pod, allocator) = (&cluster.pods[0], &cluster.allocators[0]);
+    let lists: Vec<String> = pod.run(&["KEYS", "blockhouse:*:tasks:1"]);
+    let [list] = &lists[..] else { panic!("{lists:?}") };
+    let served: String = pod.run(&["LINDEX", list, "0"]);
+    let mut caller = Caller::new(Transport::Http, allocator.port());
+    let mut take = async |count| match caller.ask("tasks", count, Duration::from_secs(2)).await {
+        Outcome::Given { spans, .. } => {
+            spans.into_iter().for_each(|span| cluster.checker.record("tasks", span))
+        }
+        other => panic!("{other:?}"),
+    };
+    take(1_000).await;
+
+    let outside = "9223372036854775000:10";
+    let above = "9000000000000000:20";
+    for entry in ["nonsense", "-5:10", "0:10", "5:0", "7", outside, above, &served] {
+        pod.run::<i64>(&["LPUSH", list, entry]);
+    }
+    take(12_000).await;
+
+    let metrics = allocator.metrics().await;
+    let discarded = |cause| metrics.sum("blockhouse_discarded_ids_total", &[("cause", cause)]);
+    let found = ["malformed", "outside", "above_high_water", "duplicate"].map(discarded);
+    assert_eq!(found, [5.0, 10.0, 20.0, 1_000.0]);
+    assert_eq!(metrics.sum("blockhouse_duplicate_ranges_total", &[]), 1.0);
+    cluster.assert_unique();
 }
