@@ -6,3 +6,4 @@ mod house;
 mod panics;
 mod requests;
 mod stops;
+mod supply;

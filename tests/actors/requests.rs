@@ -227,3 +227,26 @@ fn every_id_is_accounted_for_to_the_unit() {
         house.assert_unique();
     });
 }
+
+#[test]
+fn a_ledger_below_what_is_known_grants_nothing_and_the_sequence_is_halted() {
+    let mut alone = settings();
+    alone.redis.pods.clear();
+    with(alone, ALLOCATOR, LAST, async |house| {
+        house.take(0, 100).await.unwrap();
+        // Somebody knows of more than this ledger has granted: it went back in time.
+        let counters = house.running.process.metrics.sequence("tasks");
+        counters.high_water.fetch_max(50_000, std::sync::atomic::Ordering::Relaxed);
+        let before = house.granted().await;
+        let refusal = house.take(0, 500).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::SequenceHalted);
+        assert!(refusal.message.contains("went back in time"), "{refusal}");
+        assert_eq!(house.granted().await, before);
+        let facts = house.ledger.facts(None).await.unwrap();
+        let halted = facts.catalogue.sequences["tasks"].halted.as_deref().unwrap_or_default().to_owned();
+        assert!(halted.contains("went back in time"), "{halted}");
+        let text = house.running.process.metrics.encode(false);
+        assert!(text.contains("blockhouse_fence_trips_total{fence=\"high_water\"} 1"), "{text}");
+        house.assert_unique();
+    });
+}
