@@ -47,7 +47,9 @@ async fn an_allocator_killed_at_any_time_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hydrator_killed_at_any_time_repeats_nothing() {
-    let mut cluster = Cluster::usual().set("hydrator.interval = '100ms'").start().await;
+    // A small supply, so that there is always something to lay in.
+    let plan = Cluster::usual().set("hydrator.interval = '100ms'");
+    let mut cluster = plan.set("hydrator.min_ids = 300000").set("hydrator.max_ids = 300000").start().await;
     let load = cluster.load().start();
     for _ in 0..6 {
         let enough = cluster.grants("hydrate") + fastrand::i64(1..6);

@@ -59,7 +59,7 @@ async fn a_process_started_while_the_ledger_is_away_serves_from_the_pods() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_goes_on_without_anybody() {
     let mut cluster = Cluster::usual().start().await;
-    let load = cluster.load().start();
+    let load = cluster.load().counts(1..=500).start();
     for _ in 0..3 {
         load.until_answered(200).await;
         cluster.postgres.as_mut().expect("the plan has a ledger").restart();
