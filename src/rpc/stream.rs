@@ -199,7 +199,8 @@ impl Stream for Answers {
 }
 
 impl Answer {
-    /// S2, the point of no return: the transport asks for the next answer only when it can take it.
+    /// S2, the point of no return: the transport asks for it. hyper takes one piece, then waits until the client's window
+    /// has room for it.
     fn issue(self) -> AllocateStreamResponse {
         let result = match self.outcome {
             Ok(allocation) => Outcome::Allocated(service::answer(&allocation.issue())),

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use prost::Message as _;
+
 use crate::http::Page;
-use crate::wire::{PATIENCE, Server};
-use crate::{client, request};
+use crate::wire::{PATIENCE, Server, until};
+use crate::{client, message, request};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -30,11 +32,15 @@ struct Frame {
 
 impl Rude {
     fn connect(server: &Server) -> Rude {
+        Rude::connect_with(server, &[])
+    }
+
+    fn connect_with(server: &Server, settings: &[u8]) -> Rude {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         let mut rude = Rude(stream);
-        rude.send(SETTINGS, 0, 0, &[]);
+        rude.send(SETTINGS, 0, 0, settings);
         rude
     }
 
@@ -45,6 +51,14 @@ impl Rude {
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
         self.0.write_all(&frame).is_ok()
+    }
+
+    /// One request on the stream 1.
+    fn ask(&mut self, correlation_id: u64) {
+        let mut data = vec![0; 5];
+        message(correlation_id, "tasks", 1).encode(&mut data).unwrap();
+        data[4] = u8::try_from(data.len() - 5).unwrap();
+        self.send(DATA, 0, 1, &data);
     }
 
     /// `None` once the server has closed.
@@ -71,15 +85,16 @@ impl Rude {
     }
 }
 
-/// A call of `held`, as HPACK without a table: `:method POST`, `:scheme http`, then literals.
 fn call_head() -> Vec<u8> {
+    head_of("/blockhouse.v1.AllocationService/Allocate")
+}
+
+/// As HPACK without a table: `:method POST`, `:scheme http`, then literals.
+fn head_of(path: &str) -> Vec<u8> {
     let mut head = vec![0x83, 0x86];
-    for (name, value) in [
-        (":path", "/blockhouse.v1.AllocationService/Allocate"),
-        (":authority", "x"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
+    for (name, value) in
+        [(":path", path), (":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers")]
+    {
         literal(&mut head, name, value);
     }
     head
@@ -187,6 +202,26 @@ async fn a_client_that_cancels_a_lot_is_served_on() {
             }
         }
     }
+}
+
+/// One that lets the server send nothing: the answers wait for it, and not in the allocator.
+#[tokio::test]
+async fn a_client_that_reads_nothing_holds_no_more_than_its_bound() {
+    let server = Server::with(|grpc| grpc.max_stream_in_flight = 64);
+    let no_window = [0, 4, 0, 0, 0, 0];
+    let mut rude = Rude::connect_with(&server, &no_window);
+    rude.send(HEADERS, END_HEADERS, 1, &head_of("/blockhouse.v1.AllocationService/AllocateStream"));
+    // hyper takes one piece before it looks at the window: here the first answer alone.
+    rude.ask(1);
+    until("the first is answered", || server.counter.asked() == 1).await;
+    for id in 2..500 {
+        rude.ask(id);
+    }
+    until("the bound is reached", || server.counter.asked() == 1 + 64).await;
+    assert!(is_well(&server).await);
+    assert_eq!((server.counter.asked(), server.counter.waiting()), (1 + 64 + 1, 0));
+    drop(rude);
+    until("all that wasn't taken is given back", || server.counter.given_back() == 64).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod drain;
 mod frames;
 mod health;
 mod http;
+mod records;
 mod sockets;
 mod status;
 mod stream;
