@@ -168,7 +168,12 @@ impl Process {
         if self.pods_up.load(Ordering::Relaxed) > 0 || self.ledger().state == "up" || reserve() {
             return Ok(());
         }
-        Err("no tier can answer: all pods and the ledger are away, and the reserve is empty".to_owned())
+        let LedgerView { state, last_error } = self.ledger();
+        Err(format!(
+            "no tier can answer: all pods are away, the reserve is empty, and the ledger is {}: {}",
+            if state.is_empty() { "not reached yet" } else { state },
+            last_error.as_deref().unwrap_or("no error so far")
+        ))
     }
 
     /// Where the ledger is, without secrets; empty where none is configured.

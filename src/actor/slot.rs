@@ -370,11 +370,12 @@ impl Slot {
         if let Err(why) = self.process.known.hear_ledger(facts) {
             self.process.metrics.fence_trip("identity");
             let error = LedgerError::Wrong(why);
-            self.process.set_ledger("refused", Some(error.to_string()));
+            self.show("refused", Some(error.to_string()));
             return Err(error);
         }
-        if let Some(closed) = closed {
-            self.process.set_ledger("closed", Some(closed.to_string()));
+        match closed {
+            Some(closed) => self.show("closed", Some(closed.to_string())),
+            None => self.show("up", None),
         }
         Ok(())
     }
@@ -383,39 +384,45 @@ impl Slot {
     fn note(&self, purpose: &'static str, error: Option<&LedgerError>, asked: Instant) {
         let outcome = error.map_or("ok", LedgerError::outcome);
         self.process.metrics.ledger_request(purpose, outcome, asked.elapsed());
-        let before = self.process.ledger().state;
         let mut state = self.state.borrow_mut();
         let random = state.rng.f64();
         match error {
             Some(LedgerError::Unreachable(_) | LedgerError::InDoubt(_)) => {
                 state.backoff.failed(self.process.now(), random);
-                self.process.set_ledger("down", error.map(ToString::to_string));
+                self.show("down", error.map(ToString::to_string));
             }
             Some(LedgerError::Wrong(why) | LedgerError::Schema(why)) => {
                 state.backoff.failed(self.process.now(), random);
-                self.process.set_ledger("refused", Some(why.clone()));
+                self.show("refused", Some(why.clone()));
                 if !state.met {
                     self.process.end(Fatal::Misplaced(why.clone()));
                 }
             }
             Some(LedgerError::Closed(why)) => {
                 state.backoff.succeeded();
-                self.process.set_ledger("closed", Some(why.clone()));
+                self.show("closed", Some(why.clone()));
             }
             _ => {
                 state.backoff.succeeded();
                 state.met = true;
-                self.process.set_ledger("up", None);
+                // A closed ledger answers much; only a grant, or facts that say so, show that it is open.
+                if purpose != "other" || self.process.ledger().state != "closed" {
+                    self.show("up", None);
+                }
             }
         }
-        let after = self.process.ledger();
-        if before != after.state {
-            match after.last_error {
+    }
+
+    /// Sets how the ledger is doing, and logs a change.
+    fn show(&self, state: &'static str, error: Option<String>) {
+        if self.process.ledger().state != state {
+            match &error {
                 Some(error) => {
-                    warn!(self.process.log, "the ledger can't be used"; "state" => after.state, "error" => error)
+                    warn!(self.process.log, "the ledger can't be used"; "state" => state, "error" => error);
                 }
                 None => info!(self.process.log, "the ledger answers"),
             }
         }
+        self.process.set_ledger(state, error);
     }
 }

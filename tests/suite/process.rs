@@ -77,7 +77,7 @@ async fn a_port_in_use_is_reported_before_anything_else_happens() {
     let taken = holder.local_addr().expect("bound").to_string();
     let mut process = cluster.process_with("late", "allocator", &[&format!("grpc.listen=[\"{taken}\"]")]);
     let status = process.exit(END).await;
-    assert!(!status.success());
+    assert_eq!(status.code(), Some(78));
     let log = process.log();
     assert!(log.lines().last().is_some_and(|last| last.contains(&taken)), "{log}");
 }
