@@ -119,10 +119,8 @@ pub struct WorkerParts {
 pub enum Ended {
     /// Drained.
     Drained,
-    /// By the hard deadline, or a second signal.
+    /// By the hard deadline.
     CutShort,
-    /// It could not go on.
-    Fatal(Fatal),
 }
 
 /// Runs `process` on this thread as the control arbiter of an actix system.

@@ -234,7 +234,7 @@ impl Buffer {
                     reserve.granted = range.count();
                     reserve.stash.put(range, Tier::Ledger);
                     act.advance(&sequence, ctx);
-                    act.reserve(&sequence).settle();
+                    act.reserve(&sequence).stash.settle();
                 }
                 Err(refusal) => {
                     reserve.turn_away(&refusal);
@@ -409,11 +409,6 @@ impl Reserve {
             }
         }
         self.show();
-    }
-
-    /// From now on what is here counts as memory.
-    fn settle(&mut self) {
-        self.stash.settle();
     }
 
     /// Where only too little is left, that goes for the first in line: others may want less.

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::{Exit, Failure, Outcome};
 use super::ui::Ui;
 use crate::actor::process::{Fatal, Process};
-use crate::app::{self, App, Ended, Plan, Running, StartError};
+use crate::app::{self, App, Plan, Running, StartError};
 use crate::config::Loaded;
 use crate::ledger::Admin;
 use crate::observe::log::{self, Origin};
@@ -82,15 +82,13 @@ async fn live(plan: Plan, ui: &Ui, command: &impl Command) -> Outcome {
         return Err(cannot_go_on(fatal));
     }
     tell_service_manager(&log, sd_notify::NotifyState::Stopping);
-    let ended = tokio::select! {
+    tokio::select! {
         biased;
         exit = signals.next(&log) => return Err(Failure::new(exit, "ended at once by a second signal")),
-        ended = running.drain() => ended,
-    };
-    match ended {
-        Ended::Drained | Ended::CutShort => command.part(&process, ui),
-        Ended::Fatal(fatal) => Err(cannot_go_on(fatal)),
+        // Cut short or not, it ends as it was asked to; the log says which.
+        _ = running.drain() => {}
     }
+    command.part(&process, ui)
 }
 
 fn cannot_start(error: StartError) -> Failure {
