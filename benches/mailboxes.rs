@@ -123,7 +123,7 @@ fn allocate(requests: u32, at_once: usize, across: bool, count: u32, block: i64)
         while !filled() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let allocator = running.workers[0].allocator.clone();
+        let allocator = running.workers[0].actors.allocator.clone();
         let work = async move { drive(requests, at_once, || take(&allocator, count)).await };
         let took = if across {
             work.await

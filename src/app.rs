@@ -2,7 +2,7 @@
 //!
 //! The same for `serve`, `dev` and tests. Everything lives in one actix system: this thread is the **control** arbiter
 //! (supervisor, database, buffer, hydrator, acceptor, admin HTTP); each **worker** arbiter serves its share of the
-//! connections with an allocator and a router of its own.
+//! connections with an allocator and a router of its own. What the actors are to each other is `actor/wiring.rs`.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,15 +16,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::actor::allocator::{self, AllocatorHandle, Tiers};
-use crate::actor::buffer::{self, BufferHandle};
-use crate::actor::database::{self, DatabaseHandle};
-use crate::actor::hydration::Hydration;
-use crate::actor::hydrator::{self, HydratorHandle};
-use crate::actor::pod_set::PodSet;
 use crate::actor::process::{Fatal, Process};
-use crate::actor::router::{self, RouterHandle};
-use crate::actor::supervisor::{self, ControlHandle};
+use crate::actor::wiring::{Actors, Seat, WorkerActors};
 use crate::admin;
 use crate::config::Settings;
 use crate::ledger::{self, Admin, Expected, LedgerError};
@@ -85,17 +78,14 @@ pub struct Bound {
 pub struct Running {
     /// What its actors share.
     pub process: Arc<Process>,
-    /// The process as its admin pages see it.
-    pub control: ControlHandle,
+    /// Those of the control thread.
+    pub actors: Actors,
     /// Every worker.
-    pub workers: Vec<WorkerParts>,
+    pub workers: Vec<RunningWorker>,
     /// Where clients connect.
     pub grpc: Vec<String>,
     /// Where operators connect.
     pub admin: String,
-    buffer: BufferHandle,
-    database: DatabaseHandle,
-    hydrator: Option<HydratorHandle>,
     phase: watch::Sender<Phase>,
     asked_to_drain: watch::Receiver<bool>,
     /// Dropped last: ends the admin servers.
@@ -104,12 +94,10 @@ pub struct Running {
     log: Logger,
 }
 
-/// One worker's handles.
-pub struct WorkerParts {
-    /// Its allocator.
-    pub allocator: AllocatorHandle,
-    /// Its router.
-    pub router: RouterHandle,
+/// One worker, on its thread.
+pub struct RunningWorker {
+    /// Its actors.
+    pub actors: WorkerActors,
     served: oneshot::Receiver<()>,
     arbiter: Arbiter,
 }
@@ -184,36 +172,14 @@ impl Bound {
         let (phase, phases) = watch::channel(Phase::Starting);
         let (drain, asked_to_drain) = watch::channel(false);
 
-        let pods = Rc::new(PodSet::new(Arc::clone(&process), roster.clone(), rng.fork(), true));
-        let database = database::start(&process, ledger, Rc::clone(&pods), rng.fork());
-        let buffer = buffer::start(&process, database.clone(), Rc::clone(&pods));
-        let control = supervisor::start(&process, Rc::clone(&pods), database.clone(), phases.clone(), drain);
-        meet(&process, &pods, &database, &mut rng);
-        let hydrator = plan.roles.hydrator.then(|| {
-            let seeds = std::cell::RefCell::new(rng.fork());
-            let (of, pods, database) = (Arc::clone(&process), Rc::clone(&pods), database.clone());
-            let rebuild = move || {
-                Hydration::new(Arc::clone(&of), database.clone(), Rc::clone(&pods), seeds.borrow_mut().fork())
-            };
-            hydrator::start(&process, rebuild, rng.fork())
-        });
-
+        let actors = Actors::start(&process, ledger, roster, phases.clone(), drain, &mut rng);
         let (acceptor, dealt) = Acceptor::new(grpc, &settings.grpc, workers.max(1), log.clone());
         let workers = dealt
             .into_iter()
             .take(workers)
             .enumerate()
             .map(|(index, connections)| {
-                let parts = WorkerPlan {
-                    index,
-                    process: Arc::clone(&process),
-                    buffer: buffer.clone(),
-                    database: database.clone(),
-                    roster: roster.clone(),
-                    phases: phases.clone(),
-                    rng: rng.fork(),
-                };
-                start_worker(parts, connections)
+                start_worker(actors.seat(index, rng.fork()), &process, connections, &phases, rng.fork())
             })
             .collect();
         let accepting = acceptor.run(phases);
@@ -224,7 +190,7 @@ impl Bound {
             }
         });
         let end_admin = watch::Sender::new(());
-        let routes = admin::router(control.clone(), plan.metrics, settings.admin.token.clone());
+        let routes = admin::router(actors.control.clone(), plan.metrics, settings.admin.token.clone());
         let admin_servers = admin
             .into_iter()
             .filter_map(|listener| watched(listener, &log))
@@ -236,13 +202,10 @@ impl Bound {
             .collect();
         Running {
             process,
-            control,
+            actors,
             workers,
             grpc: addresses,
             admin: admin_address,
-            buffer,
-            database,
-            hydrator,
             phase,
             asked_to_drain,
             end_admin,
@@ -272,43 +235,22 @@ pub fn worker_count(settings: &Settings) -> usize {
     }
 }
 
-/// Makes the process known to its pods and its ledger: the pods first. The ledger's connection is opened at once where no pod
-/// says what must be known, else some time within `ledger.connect_spread`.
-fn meet(process: &Arc<Process>, pods: &Rc<PodSet>, database: &DatabaseHandle, rng: &mut Rng) {
-    let spread = process.settings.ledger.connect_spread.mul_f64(rng.f64());
-    let (process, pods, database) = (Arc::clone(process), Rc::clone(pods), database.clone());
-    tokio::task::spawn_local(async move {
-        pods.heartbeat().await;
-        if process.known.load().identity.is_some() {
-            sleep(spread).await;
-        }
-        // Why it failed is in the status, and the supervisor goes on trying.
-        let _ = database.refresh(spread.max(Duration::from_secs(1))).await;
-    });
-}
-
-struct WorkerPlan {
-    index: usize,
-    process: Arc<Process>,
-    buffer: BufferHandle,
-    database: DatabaseHandle,
-    roster: Roster,
-    phases: Phases,
-    rng: Rng,
-}
-
 /// Starts one worker on a thread of its own and waits until its actors have addresses.
-fn start_worker(plan: WorkerPlan, connections: Connections) -> WorkerParts {
+fn start_worker(
+    seat: Seat,
+    process: &Arc<Process>,
+    connections: Connections,
+    phases: &Phases,
+    rng: Rng,
+) -> RunningWorker {
     let arbiter = Arbiter::new();
     let (built, handles) = std::sync::mpsc::sync_channel(1);
     let (done, served) = oneshot::channel();
+    let (process, phases) = (Arc::clone(process), phases.clone());
     arbiter.spawn_fn(move || {
-        let WorkerPlan { index, process, buffer, database, roster, phases, mut rng } = plan;
-        let router = router::start(&process, index, roster, rng.fork());
-        let tiers = Tiers { buffer, router: router.clone(), database };
-        let allocator = allocator::start(&process, index, tiers, rng.fork());
+        let actors = seat.start();
         let worker = Worker {
-            allocator: allocator.clone(),
+            allocator: actors.allocator.clone(),
             grpc: Arc::new(process.settings.grpc.clone()),
             slow: process.settings.log.slow,
             metrics: process.metrics.worker(),
@@ -316,18 +258,17 @@ fn start_worker(plan: WorkerPlan, connections: Connections) -> WorkerParts {
             phases,
             rng,
         };
-        let _ = built.send((allocator, router));
+        let _ = built.send(actors);
         tokio::task::spawn_local(async move {
             worker.run(connections).await;
             let _ = done.send(());
         });
     });
-    let (allocator, router) =
-        handles.recv().expect("a worker's thread starts its actors before anything can fail");
-    WorkerParts { allocator, router, served, arbiter }
+    let actors = handles.recv().expect("a worker's thread starts its actors before anything can fail");
+    RunningWorker { actors, served, arbiter }
 }
 
-impl WorkerParts {
+impl RunningWorker {
     /// Runs something on the worker's thread.
     pub fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.arbiter.spawn(work);
@@ -396,35 +337,26 @@ impl Running {
     async fn stop(self, delay: Duration, deadline: Instant) {
         sleep(delay).await;
         self.phase.send_replace(Phase::Closing);
-        let (mut parts, served): (Vec<_>, Vec<_>) = self
-            .workers
-            .into_iter()
-            .map(|worker| ((worker.allocator, worker.arbiter), worker.served))
-            .unzip();
+        let mut workers = Vec::with_capacity(self.workers.len());
+        let (mut arbiters, mut served) = (Vec::new(), Vec::new());
+        for worker in self.workers {
+            workers.push(worker.actors);
+            arbiters.push(worker.arbiter);
+            served.push(worker.served);
+        }
         // Leave time to hand back what is in memory, whatever a client does.
         let _ = timeout_at(deadline - HAND_BACK.min(delay.max(HAND_BACK)), join_all(served)).await;
-        join_all(parts.iter().map(|(allocator, _)| allocator.drain())).await;
-        if let Some(hydrator) = &self.hydrator {
-            hydrator.drain().await;
-        }
-        self.database.drain().await;
-        self.buffer.hand_back().await;
+        self.actors.stop(&workers).await;
         drop(self.end_admin);
         let _ = timeout(Duration::from_secs(1), join_all(self.admin_servers)).await;
-        for (_, arbiter) in parts.drain(..) {
+        for arbiter in arbiters {
             arbiter.stop();
         }
     }
 
     /// Makes the actors of one kind panic, for drills and tests.
     pub fn panic(&self, kind: &str) {
-        match kind {
-            "allocator" => self.workers.iter().for_each(|worker| worker.allocator.panic()),
-            "router" => self.workers.iter().for_each(|worker| worker.router.panic()),
-            "buffer" => self.buffer.panic(),
-            "database" => self.database.panic(),
-            "hydrator" => self.hydrator.iter().for_each(HydratorHandle::panic),
-            _ => self.control.panic(),
-        }
+        self.actors.panic(kind);
+        self.workers.iter().for_each(|worker| worker.actors.panic(kind));
     }
 }

@@ -20,6 +20,7 @@ pub mod router;
 pub mod slot;
 mod status;
 pub mod supervisor;
+pub mod wiring;
 
 pub use allocator::AllocatorHandle;
 pub use handle::{Allocation, Issued};

@@ -39,7 +39,7 @@ pub async fn tell(opened: &Opened, ui: &Ui) {
 }
 
 /// What there is to tell, and whom.
-async fn look(opened: &Opened) -> Result<(Facts, Vec<Target>), String> {
+async fn look(opened: &Opened) -> Result<(Facts, Vec<Arc<dyn Target>>), String> {
     let facts = opened.read(opened.ledger.facts(None)).await.map_err(|failure| failure.line)?;
     match &facts.state {
         State::Open => Ok((facts, find(opened).await?)),
@@ -57,7 +57,7 @@ fn notice(facts: Facts, cluster: &Arc<str>) -> Notice {
 }
 
 /// The pods that other processes share with this one: in-process ones would be our own.
-async fn find(opened: &Opened) -> Result<Vec<Target>, String> {
+async fn find(opened: &Opened) -> Result<Vec<Arc<dyn Target>>, String> {
     let settings = &opened.settings.redis;
     let mut pods = roster(settings, &mut fastrand::Rng::new(), &opened.log)?;
     let found = tokio::time::timeout(LOOK_UP, pods.wait_for(|pods| !pods.is_empty())).await;
@@ -65,10 +65,10 @@ async fn find(opened: &Opened) -> Result<Vec<Target>, String> {
         Ok(Ok(pods)) => pods.to_vec(),
         Ok(Err(_)) | Err(_) => return Err("redis.discover finds none".to_owned()),
     };
-    Ok(found.into_iter().filter(|pod| matches!(pod, Target::Redis(_))).collect())
+    Ok(found.into_iter().filter(|pod| pod.shared()).collect())
 }
 
-async fn tell_one(pod: &Target, notice: &Notice, opened: &Opened, ui: &Ui) -> bool {
+async fn tell_one(pod: &Arc<dyn Target>, notice: &Notice, opened: &Opened, ui: &Ui) -> bool {
     let settings = &opened.settings.redis;
     // The pod bounds itself; this only says so once more.
     let bound = 2 * (settings.connect_timeout + settings.timeout);

@@ -15,7 +15,7 @@ use super::{Target, memory, redis};
 use crate::config::settings;
 
 /// The pods as of now; changes with discovery. Sorted by address, no address twice.
-pub type Roster = watch::Receiver<Arc<[Target]>>;
+pub type Roster = watch::Receiver<Arc<[Arc<dyn Target>]>>;
 
 /// In-process pods are for trying things out.
 const MEMORY_PODS_MAX: usize = 64;
@@ -50,7 +50,7 @@ pub fn roster(
     Ok(roster)
 }
 
-fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Target]>, String> {
+fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Arc<dyn Target>]>, String> {
     let urls: Vec<&str> = settings.pods.iter().map(|url| url.expose_secret()).collect();
     if let [memory] = urls[..]
         && let Some(count) = memory.strip_prefix("memory:")
@@ -58,16 +58,16 @@ fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Tar
         let count = count.parse().ok().filter(|count| (1..=MEMORY_PODS_MAX).contains(count));
         let count =
             count.ok_or(format!("redis.pods: memory:N makes N in-process pods, 1 to {MEMORY_PODS_MAX}"))?;
-        return Ok((1..=count).map(|number| Target::Memory(memory::Server::new(number, rng))).collect());
+        return Ok((1..=count).map(|number| Arc::new(memory::Server::new(number, rng)) as _).collect());
     }
-    let mut targets = BTreeMap::new();
+    let mut targets: BTreeMap<Arc<str>, Arc<dyn Target>> = BTreeMap::new();
     for (index, url) in urls.iter().enumerate() {
         let wrong = |error| format!("redis.pods[{index}]: {error}");
         if url.starts_with("memory:") {
             return Err(wrong("memory:N stands alone, or not at all".to_owned()));
         }
         let server = redis::Server::parse(url, settings).map_err(wrong)?;
-        targets.insert(server.address().clone(), Target::Redis(server));
+        targets.insert(server.address().clone(), Arc::new(server) as _);
     }
     Ok(targets.into_values().collect())
 }
@@ -75,7 +75,7 @@ fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Tar
 async fn watch(
     lookup: Lookup,
     settings: settings::Redis,
-    sender: watch::Sender<Arc<[Target]>>,
+    sender: watch::Sender<Arc<[Arc<dyn Target>]>>,
     log: slog::Logger,
 ) {
     let mut known = Known::default();
@@ -107,8 +107,12 @@ async fn watch(
     }
 }
 
-fn publish(sender: &watch::Sender<Arc<[Target]>>, targets: Arc<[Target]>, log: &slog::Logger) {
-    let addresses = |targets: &[Target]| -> Vec<Arc<str>> {
+fn publish(
+    sender: &watch::Sender<Arc<[Arc<dyn Target>]>>,
+    targets: Arc<[Arc<dyn Target>]>,
+    log: &slog::Logger,
+) {
+    let addresses = |targets: &[Arc<dyn Target>]| -> Vec<Arc<str>> {
         targets.iter().map(|target| target.address().clone()).collect()
     };
     let count = targets.len();
@@ -126,18 +130,18 @@ fn publish(sender: &watch::Sender<Arc<[Target]>>, targets: Arc<[Target]>, log: &
 
 /// Every server that was discovered. One that comes back is the one that was known: its pop counter counts on (S3).
 #[derive(Default)]
-struct Known(BTreeMap<String, Target>);
+struct Known(BTreeMap<String, Arc<dyn Target>>);
 
 impl Known {
     fn targets(
         &mut self,
         addresses: &BTreeSet<String>,
         settings: &settings::Redis,
-    ) -> Result<Arc<[Target]>, String> {
+    ) -> Result<Arc<[Arc<dyn Target>]>, String> {
         for address in addresses {
             if !self.0.contains_key(address) {
                 let server = redis::Server::parse(&format!("redis://{address}"), settings)?;
-                self.0.insert(address.clone(), Target::Redis(server));
+                self.0.insert(address.clone(), Arc::new(server));
             }
         }
         if self.0.len() > KNOWN_MAX.max(addresses.len()) {
@@ -274,9 +278,6 @@ mod tests {
         let first = known.targets(&one, &settings).unwrap();
         known.targets(&["b:1".to_owned()].into(), &settings).unwrap();
         let again = known.targets(&one, &settings).unwrap();
-        let (Target::Redis(first), Target::Redis(again)) = (&first[0], &again[0]) else {
-            panic!("not Redis")
-        };
-        assert!(Arc::ptr_eq(first.address(), again.address()));
+        assert!(Arc::ptr_eq(&first[0], &again[0]));
     }
 }

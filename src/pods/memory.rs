@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 
-use super::{Answer, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen};
+use super::{Answer, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen, Target};
 use crate::block::chunk::CHUNK;
 use crate::block::{Catalogue, Identity, Span};
+use crate::config::settings;
 
 /// One in-process pod, shared by all threads of the process; a clone is the same pod. What it holds ends with the process.
 #[derive(Clone)]
@@ -44,18 +45,23 @@ impl Server {
         Server { address: format!("memory:{number}").into(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// `memory:NUMBER`
-    pub fn address(&self) -> &Arc<str> {
-        &self.address
-    }
-
-    pub(super) fn open(&self) -> Rc<dyn Pod> {
-        Rc::new(self.clone())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Target for Server {
+    fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    fn shared(&self) -> bool {
+        false
+    }
+
+    fn open(&self, _: &settings::Redis, _: &slog::Logger) -> Rc<dyn Pod> {
+        Rc::new(self.clone())
     }
 }
 

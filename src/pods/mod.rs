@@ -55,35 +55,20 @@ pub trait Pod {
     fn sweep<'a>(&'a self, scope: &'a Scope, keep: &'a [(Arc<str>, i64)]) -> Answer<'a, u64>;
 }
 
-/// A server that may be used as a pod. Plain data that any thread may hold.
-#[derive(Clone)]
-pub enum Target {
-    /// A Redis server.
-    Redis(redis::Server),
-    /// One of this process.
-    Memory(memory::Server),
-}
-
-impl Target {
+/// A server that may be used as a pod, as any thread may hold it.
+pub trait Target: Send + Sync {
     /// `host:port`, or `memory:NUMBER`.
-    pub fn address(&self) -> &Arc<str> {
-        match self {
-            Target::Redis(server) => server.address(),
-            Target::Memory(server) => server.address(),
-        }
-    }
+    fn address(&self) -> &Arc<str>;
+
+    /// Whether other processes use it too.
+    fn shared(&self) -> bool;
 
     /// A pod for the present thread; connects when first used.
-    pub fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
-        match self {
-            Target::Redis(server) => server.open(settings, log),
-            Target::Memory(server) => server.open(),
-        }
-    }
+    fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod>;
 }
 
 /// Its address: how to log in is nobody's business.
-impl fmt::Debug for Target {
+impl fmt::Debug for dyn Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Target").field(self.address()).finish()
     }

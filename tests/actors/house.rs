@@ -76,7 +76,8 @@ impl House {
     /// Takes IDs of `tasks` at one worker and issues them.
     pub async fn take(&self, worker: usize, count: u32) -> Result<(Vec<Span>, Tier), Refusal> {
         let deadline = Instant::now() + Duration::from_secs(2);
-        let allocation = self.running.workers[worker].allocator.allocate("tasks", count, deadline).await?;
+        let allocation =
+            self.running.workers[worker].actors.allocator.allocate("tasks", count, deadline).await?;
         let issued = allocation.issue();
         assert_eq!(issued.spans.iter().map(|span| span.count()).sum::<i64>(), i64::from(count));
         assert!(issued.spans.windows(2).all(|two| two[0].last() + 1 < two[1].first()), "{:?}", issued.spans);

@@ -71,7 +71,7 @@ fn what_a_panicking_allocator_held_is_discarded_and_counted() {
     with(settings(), Roles::ALL, LAST, async |house| {
         house.until_pods_hold(200).await;
         house.take_at_last(0, 3).await;
-        house.running.workers[0].allocator.panic();
+        house.running.workers[0].actors.allocator.panic();
         until("the rest of the block is given up", || house.discarded() == 7).await;
         house.take_at_last(0, 3).await;
         house.assert_unique();

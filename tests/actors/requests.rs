@@ -64,7 +64,7 @@ fn a_caller_that_gives_up_loses_nothing() {
     with(settings(), Roles::ALL, LAST, async |house| {
         house.until_pods_hold(300).await;
         let deadline = Instant::now() + Duration::from_secs(2);
-        let allocator = &house.running.workers[0].allocator;
+        let allocator = &house.running.workers[0].actors.allocator;
         let unissued = allocator.allocate("tasks", 5, deadline).await.unwrap();
         drop(unissued);
         let (spans, tier) = house.take(0, 10).await.unwrap();
@@ -186,7 +186,7 @@ fn an_unknown_name_is_refused_and_a_new_one_is_found_at_once() {
         let mut new = crate::house::tasks(1000);
         new.name = "comments".into();
         house.ledger.create(&new).await.unwrap();
-        let allocator = &house.running.workers[1].allocator;
+        let allocator = &house.running.workers[1].actors.allocator;
         let _ = allocator.allocate("comments", 1, deadline).await.unwrap().issue();
         let refusal = allocator.allocate("nobodys", 1, deadline).await.err().unwrap();
         assert_eq!(refusal.reason, Reason::SequenceUnknown);

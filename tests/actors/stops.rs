@@ -18,7 +18,7 @@ fn a_drain_hands_everything_back() {
             house.take(worker, 3).await.unwrap();
         }
         let process = Arc::clone(&house.running.process);
-        let allocator = house.running.workers[0].allocator.clone();
+        let allocator = house.running.workers[0].actors.allocator.clone();
         assert_eq!(house.running.drain().await, Ended::Drained);
         let counters = process.metrics.sequence("tasks");
         assert_eq!(counters.tally.discarded(Cause::Stopped), 0);

@@ -38,7 +38,7 @@ fn log() -> slog::Logger {
 /// A process: what it knows of the server is its own.
 fn open(url: &str, timeout: Duration) -> Rc<dyn Pod> {
     let settings = settings(timeout);
-    Target::Redis(Server::parse(url, &settings).unwrap()).open(&settings, &log())
+    Server::parse(url, &settings).unwrap().open(&settings, &log())
 }
 
 fn pod(redis: &Redis) -> Rc<dyn Pod> {
@@ -393,7 +393,7 @@ async fn a_memory_that_was_restored_is_refused_until_it_is_emptied() {
 async fn what_one_thread_learnt_protects_the_others() {
     let redis = Redis::vanilla();
     let settings = settings(PATIENCE);
-    let server = Target::Redis(Server::parse(&redis.url(), &settings).unwrap());
+    let server = Server::parse(&redis.url(), &settings).unwrap();
     let (one, other) = (server.open(&settings, &log()), server.clone().open(&settings, &log()));
     push(&one, &blocks(10)).await;
     pop(&other, 1).await.unwrap();

@@ -41,7 +41,7 @@ use deadpool_redis::redis::ConnectionInfo;
 use self::counter::Counter;
 use self::proof::Life;
 use self::script::Scripts;
-use super::Pod;
+use super::{Pod, Target};
 use crate::config::settings;
 
 /// One Redis server: where it is, how to log in, and what the process knows of its pop counter. Any thread may hold it; a
@@ -72,14 +72,18 @@ impl Server {
         let (address, scripts, counters) = (address.into(), Scripts::new(), Mutex::default());
         Ok(Server { shared: Arc::new(Shared { address, info, scripts, counters }) })
     }
+}
 
-    /// `host:port`
-    pub fn address(&self) -> &Arc<str> {
+impl Target for Server {
+    fn address(&self) -> &Arc<str> {
         &self.shared.address
     }
 
-    /// A pod for the present thread; connects when first used.
-    pub(super) fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
+    fn shared(&self) -> bool {
+        true
+    }
+
+    fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
         Rc::new(pod::Redis::new(wire::Wire::new(self.shared.clone(), settings, log)))
     }
 }
