@@ -159,9 +159,10 @@ fn select_is_biased(file: &File) -> Vec<(usize, String)> {
 }
 
 /// A sleep between two looks at a condition is a poll: a deadline stands near above it. `support/` also paces load, and
-/// `actix_contract` sleeps on virtual time.
+/// `actix_contract` and `virtual_time` sleep on virtual time.
 fn tests_wait_for_conditions(file: &File) -> Vec<(usize, String)> {
-    if !file.is_in(&["tests/"]) || file.is_in(&["tests/suite/support/", "tests/actix_contract.rs"]) {
+    let free = ["tests/suite/support/", "tests/actix_contract.rs", "tests/virtual_time/"];
+    if !file.is_in(&["tests/"]) || file.is_in(&free) {
         return Vec::new();
     }
     let polls = |line: usize| {
