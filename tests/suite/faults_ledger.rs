@@ -17,13 +17,6 @@ async fn until_hydrated_again(cluster: &Cluster) {
     wait::until(NOTICE, "the hydrator makes another pass", async || last_success().await != before).await;
 }
 
-async fn until_ledger_is(process: &Process, state: &str) {
-    wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
-        process.status().await["ledger"]["state"] == state
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_ledger_away_pods_serve_on_and_the_hydrator_recovers_by_itself() {
     let mut cluster = Cluster::usual().start().await;
@@ -140,32 +133,6 @@ async fn an_exercise_never_costs_a_caller_its_request_or_its_deadline() {
     let report = load.stop().await;
     report.assert_flawless();
     cluster.assert_unique();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ledger_restored_from_a_dump_is_closed_and_the_pods_serve_on() {
-    let cluster = Cluster::usual().start().await;
-    let dump = cluster.ledger().client("pg_dump").args(["--clean", "--schema=blockhouse"]).output();
-    let dump = String::from_utf8(dump.expect("pg_dump runs").stdout).expect("a dump is text");
-    let load = cluster.load().counts(1..=500).start();
-    load.until_answered(300).await;
-
-    cluster.ledger().give("dump.sql", &dump);
-    let mut restore = cluster.ledger().client("psql");
-    restore.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f"]);
-    let restored = restore.arg(cluster.ledger().data().join("dump.sql")).output().expect("psql runs");
-    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
-    let granted = cluster.granted("tasks");
-
-    for process in &cluster.hydrators {
-        until_ledger_is(process, "closed").await;
-        let status = process.status().await;
-        assert!(!status["problems"].as_array().expect("a list").is_empty(), "{status}");
-    }
-    load.until_answered(300).await;
-    load.stop().await.assert_flawless();
-    cluster.assert_unique();
-    assert_eq!(cluster.granted("tasks"), granted, "a closed ledger grants nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
