@@ -101,6 +101,7 @@ impl Desk {
             return Step::Wait;
         }
         let least = self.line.first().unwrap_or(1) - self.leftovers.ids();
-        Step::Fetch { need: whole, least: least.max(1) }
+        // Nothing beyond what is waited for: how much more is welcome depends on whether the ledger answers (S1).
+        Step::Fetch { need: missing, least: least.max(1) }
     }
 }

@@ -28,6 +28,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Old grant records are deleted this often, at most [`PRUNED`] at once.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNED: u32 = 10_000;
+/// One that doesn't lead reads the facts this often, so that it knows of a closed ledger too.
+const STANDBY_READS: Duration = Duration::from_secs(10);
 /// The most blocks of one grant. A pod that lacks more gets the rest in the next pass, which follows at once: so every pod and
 /// sequence has its first blocks before any has all of them.
 const LOAD: i64 = 100 * CHUNK as i64;
@@ -131,10 +133,12 @@ impl Hydration {
     /// One line for the log.
     pub async fn pass(&mut self) -> Result<bool, String> {
         self.unfinished = false;
-        if !self.lead().await? {
+        let leads = self.lead().await?;
+        let max_age = if leads { Duration::ZERO } else { STANDBY_READS };
+        self.database.refresh(max_age).await.map_err(|refusal| refusal.to_string())?;
+        if !leads {
             return Ok(false);
         }
-        self.database.refresh(Duration::ZERO).await.map_err(|refusal| refusal.to_string())?;
         let known = Arc::clone(&self.process.known.load());
         self.pods.heartbeat().await;
         self.tell(&known).await;

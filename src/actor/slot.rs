@@ -87,6 +87,8 @@ struct SlotState {
     looked_up_at: Option<Instant>,
     /// Whether the ledger ever answered: before that a wrong one ends the process.
     met: bool,
+    /// Why it is closed, until a grant, or its facts, say that it is open.
+    closed: Option<String>,
     /// Whether the pods were asked what they witnessed: before that no grant is asked for.
     pods_heard: bool,
 }
@@ -124,6 +126,7 @@ impl Slot {
             read_at: None,
             looked_up_at: None,
             met: false,
+            closed: None,
             pods_heard: false,
         };
         Slot { process: Arc::clone(process), ledger, pods, state: state.into() }
@@ -361,21 +364,20 @@ impl Slot {
         let asked = Instant::now();
         let answer = timeout(self.process.settings.ledger.timeout, self.ledger.facts(known)).await;
         let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-        self.note("other", answer.as_ref().err(), asked);
-        let facts = answer?;
-        let closed = match &facts.state {
-            State::Open => None,
-            State::Closed(why) => Some(LedgerError::Closed(why.to_string())),
-        };
+        let outcome = answer.as_ref().err().map_or("ok", LedgerError::outcome);
+        self.process.metrics.ledger_request("other", outcome, asked.elapsed());
+        let facts = answer.inspect_err(|error| self.heed(error))?;
+        self.answered();
+        let state = facts.state.clone();
         if let Err(why) = self.process.known.hear_ledger(facts) {
             self.process.metrics.fence_trip("identity");
             let error = LedgerError::Wrong(why);
             self.show("refused", Some(error.to_string()));
             return Err(error);
         }
-        match closed {
-            Some(closed) => self.show("closed", Some(closed.to_string())),
-            None => self.show("up", None),
+        match state {
+            State::Open => self.open(),
+            State::Closed(why) => self.closed(&why),
         }
         Ok(())
     }
@@ -384,33 +386,71 @@ impl Slot {
     fn note(&self, purpose: &'static str, error: Option<&LedgerError>, asked: Instant) {
         let outcome = error.map_or("ok", LedgerError::outcome);
         self.process.metrics.ledger_request(purpose, outcome, asked.elapsed());
-        let mut state = self.state.borrow_mut();
-        let random = state.rng.f64();
         match error {
-            Some(LedgerError::Unreachable(_) | LedgerError::InDoubt(_)) => {
-                state.backoff.failed(self.process.now(), random);
-                self.show("down", error.map(ToString::to_string));
+            Some(error) => self.heed(error),
+            None if purpose == "other" => self.spoke(),
+            None => {
+                self.answered();
+                self.open();
             }
-            Some(LedgerError::Wrong(why) | LedgerError::Schema(why)) => {
-                state.backoff.failed(self.process.now(), random);
+        }
+    }
+
+    fn heed(&self, error: &LedgerError) {
+        match error {
+            LedgerError::Unreachable(_) | LedgerError::InDoubt(_) => {
+                self.failed();
+                self.show("down", Some(error.to_string()));
+            }
+            LedgerError::Wrong(why) | LedgerError::Schema(why) => {
+                self.failed();
                 self.show("refused", Some(why.clone()));
-                if !state.met {
+                if !self.state.borrow().met {
                     self.process.end(Fatal::Misplaced(why.clone()));
                 }
             }
-            Some(LedgerError::Closed(why)) => {
-                state.backoff.succeeded();
-                self.show("closed", Some(why.clone()));
+            LedgerError::Closed(why) => {
+                self.answered();
+                self.closed(why);
             }
-            _ => {
-                state.backoff.succeeded();
-                state.met = true;
-                // A closed ledger answers much; only a grant, or facts that say so, show that it is open.
-                if purpose != "other" || self.process.ledger().state != "closed" {
-                    self.show("up", None);
-                }
-            }
+            _ => self.spoke(),
         }
+    }
+
+    /// A closed ledger answers much; only a grant, or facts that say so, show that it is open.
+    fn spoke(&self) {
+        self.answered();
+        let closed = self.state.borrow().closed.clone();
+        match closed {
+            Some(why) => self.closed(&why),
+            None => self.open(),
+        }
+    }
+
+    fn failed(&self) {
+        let mut state = self.state.borrow_mut();
+        let random = state.rng.f64();
+        state.backoff.failed(self.process.now(), random);
+    }
+
+    fn answered(&self) {
+        let mut state = self.state.borrow_mut();
+        state.backoff.succeeded();
+        state.met = true;
+    }
+
+    fn open(&self) {
+        self.state.borrow_mut().closed = None;
+        self.show("up", None);
+    }
+
+    /// A fence tripped (S3): counted once, however often the ledger says so.
+    fn closed(&self, why: &str) {
+        let before = self.state.borrow_mut().closed.replace(why.to_owned());
+        if before.as_deref() != Some(why) {
+            self.process.metrics.fence_trip("incarnation");
+        }
+        self.show("closed", Some(why.to_owned()));
     }
 
     /// Sets how the ledger is doing, and logs a change.

@@ -9,6 +9,7 @@ mod wire;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 
+mod closed;
 mod cluster;
 mod faults_ledger;
 mod faults_pods;

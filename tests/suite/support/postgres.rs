@@ -149,6 +149,21 @@ impl Postgres {
         assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "the standby was promoted");
     }
 
+    /// Ends a standby's replication: what its primary commits from now on, it never gets.
+    pub fn fall_behind(&self) {
+        self.psql("ALTER SYSTEM SET primary_conninfo = ''");
+        self.psql("SELECT pg_reload_conf()");
+        self.wait_for("SELECT count(*) = 0 FROM pg_stat_wal_receiver");
+    }
+
+    /// Takes the address of another server, which is down and stays so.
+    pub fn replace(&mut self, gone: &mut Postgres) {
+        assert!(gone.server.is_none(), "the other server runs");
+        self.stop();
+        std::mem::swap(&mut self.port, &mut gone.port);
+        self.launch();
+    }
+
     /// What one or more statements print, columns separated by `|`. Panics if one fails.
     pub fn psql(&self, sql: &str) -> String {
         self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))

@@ -79,6 +79,16 @@ impl Process {
         &self.name
     }
 
+    /// The port of `/metrics`, `/readyz` and `/api/v1/status`.
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
+    /// For `--admin`.
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
+    }
+
     /// Everything it logged, over all its lives.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
