@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -13,6 +13,7 @@ use super::desk::{Caller, Desk, Step};
 use super::guard;
 use super::handle::{Allocation, Home};
 use super::known::Sequence;
+use super::mailbox::{Mailbox, Panic};
 use super::pod_set::Blocks;
 use super::process::{Part, Process};
 use super::refusals::{crowded, draining, overloaded, restarting, retired, starting, too_late, unknown};
@@ -25,8 +26,7 @@ use crate::ledger::Purpose;
 /// The worker's allocator, as the service sees it.
 #[derive(Clone)]
 pub struct AllocatorHandle {
-    address: Addr<Allocator>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Allocator>,
     process: Arc<Process>,
     /// Admission: a permit travels with each request, so that the mailbox is bounded (`grpc.max_in_flight`).
     permits: Arc<Semaphore>,
@@ -48,6 +48,8 @@ pub struct Tiers {
 pub(super) struct Allocator {
     process: Arc<Process>,
     part: Arc<Part>,
+    /// Its own.
+    mailbox: Mailbox<Allocator>,
     tiers: Rc<Tiers>,
     worker: usize,
     rng: fastrand::Rng,
@@ -76,8 +78,6 @@ struct Drain {
     reply: oneshot::Sender<()>,
 }
 
-struct Panic;
-
 impl Message for Allocate {
     type Result = ();
 }
@@ -90,18 +90,15 @@ impl Message for Drain {
     type Result = ();
 }
 
-impl Message for Panic {
-    type Result = ();
-}
-
 /// Starts the allocator of `worker` on the present thread.
 pub fn start(process: &Arc<Process>, worker: usize, tiers: Tiers, rng: fastrand::Rng) -> AllocatorHandle {
     let part = process.part("allocator", Some(worker));
     let (router, database) = (tiers.router.clone(), tiers.database.clone());
     let tiers = Rc::new(tiers);
-    let address = guard::start(process, &part, |_| Allocator {
+    let mailbox = guard::start(process, &part, |mailbox| Allocator {
         process: Arc::clone(process),
         part: Arc::clone(&part),
+        mailbox: mailbox.clone(),
         tiers,
         worker,
         rng,
@@ -111,7 +108,7 @@ pub fn start(process: &Arc<Process>, worker: usize, tiers: Tiers, rng: fastrand:
     });
     let share = process.settings.grpc.max_in_flight.div_ceil(process.workers).min(Semaphore::MAX_PERMITS);
     let permits = Arc::new(Semaphore::new(share));
-    AllocatorHandle { address, part, process: Arc::clone(process), permits, router, database }
+    AllocatorHandle { mailbox, process: Arc::clone(process), permits, router, database }
 }
 
 impl AllocatorHandle {
@@ -149,8 +146,7 @@ impl AllocatorHandle {
         }
         let (reply, answer) = oneshot::channel();
         let caller = Caller { reply, _permit: permit };
-        self.part.sent();
-        self.address.do_send(Allocate { sequence, count, deadline, caller });
+        self.mailbox.send(Allocate { sequence, count, deadline, caller });
         answer.await.unwrap_or_else(|_| Err(restarting()))
     }
 
@@ -181,16 +177,12 @@ impl AllocatorHandle {
     /// Stops taking requests, waits for pops under way, and gives all leftovers to the buffer.
     pub async fn drain(&self) {
         self.permits.close();
-        let (reply, done) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Drain { reply });
-        let _ = done.await;
+        let _ = self.mailbox.ask(|reply| Drain { reply }).await;
     }
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 }
 
@@ -200,21 +192,18 @@ impl Allocator {
         if self.desks.len() <= index {
             self.desks.resize_with(index + 1, || None);
         }
-        let desk = self.desks[index].get_or_insert_with(|| Desk::new(Arc::clone(sequence)));
-        if sequence.stamp > desk.sequence.stamp {
-            desk.follow(sequence);
+        let home =
+            || Home { mailbox: self.mailbox.clone(), sequence: Arc::clone(sequence), worker: self.worker };
+        let desk = self.desks[index].get_or_insert_with(|| Desk::new(home()));
+        if sequence.stamp > desk.home.sequence.stamp {
+            desk.follow(home());
         }
         desk
     }
 
-    fn allocation(&self, sequence: &Arc<Sequence>, taken: Taken, home: Addr<Allocator>) -> Allocation {
-        let home = Home { address: home, sequence: Arc::clone(sequence), worker: self.worker };
-        Allocation::at_home(taken.ranges, taken.tier, home)
-    }
-
     /// Serves who can be served, and asks the next tier for what is missing.
     fn advance(&mut self, sequence: &Arc<Sequence>, ctx: &mut Context<Self>) {
-        self.serve(sequence, ctx);
+        self.serve(sequence);
         let max_waiters = self.max_waiters();
         let desk = self.desk(sequence);
         if desk.line.is_empty() {
@@ -234,11 +223,11 @@ impl Allocator {
         }
     }
 
-    fn serve(&mut self, sequence: &Arc<Sequence>, ctx: &mut Context<Self>) {
+    fn serve(&mut self, sequence: &Arc<Sequence>) {
         loop {
             let desk = self.desk(sequence);
             let Some((caller, taken)) = desk.line.serve(&mut desk.leftovers) else { break };
-            self.answer(sequence, caller, taken, ctx);
+            self.answer(sequence, caller, taken);
         }
         let desk = self.desk(sequence);
         desk.leftovers.settle();
@@ -249,8 +238,9 @@ impl Allocator {
     }
 
     /// A caller who gave up gets nothing, and what it was to get stays (S2).
-    fn answer(&mut self, sequence: &Arc<Sequence>, caller: Caller, taken: Taken, ctx: &mut Context<Self>) {
-        let allocation = self.allocation(sequence, taken, ctx.address());
+    fn answer(&mut self, sequence: &Arc<Sequence>, caller: Caller, taken: Taken) {
+        let home = Arc::clone(&self.desk(sequence).home);
+        let allocation = Allocation::at_home(taken.ranges, taken.tier, home);
         if let Err(Ok(unwanted)) = caller.reply.send(Ok(allocation)) {
             let ranges = unwanted.take_back();
             self.desk(sequence).leftovers.put_back(ranges);
@@ -321,7 +311,7 @@ impl Allocator {
     /// too little is left, that goes for the first in line: others may want less.
     fn turn_away(&mut self, sequence: &Arc<Sequence>, refusal: &Refusal, ctx: &mut Context<Self>) {
         loop {
-            self.serve(sequence, ctx);
+            self.serve(sequence);
             let Some((_, caller)) = self.desk(sequence).line.leave() else { break };
             let _ = caller.reply.send(Err(refusal.clone()));
             if refusal.reason == Reason::SequenceExhausted {
@@ -348,7 +338,7 @@ impl Allocator {
         }
         for desk in self.desks.iter_mut().flatten() {
             let ranges: Vec<Range> = desk.leftovers.drain().collect();
-            self.tiers.buffer.deposit(Arc::clone(&desk.sequence), ranges);
+            self.tiers.buffer.deposit(Arc::clone(&desk.home.sequence), ranges);
         }
         if let Some(drained) = self.drained.take() {
             let _ = drained.send(());
@@ -392,7 +382,7 @@ impl Allocator {
         ctx.spawn(work.into_actor(self).map(move |fetched, act, ctx| match fetched {
             Ok(Ok(Ok(range))) => {
                 let taken = Taken { ranges: vec![range], tier: Tier::Ledger };
-                act.answer(&request.sequence, request.caller, taken, ctx);
+                act.answer(&request.sequence, request.caller, taken);
             }
             _ if act.closing => _ = request.caller.reply.send(Err(draining())),
             _ => act.join_line(request, ctx),
@@ -442,7 +432,7 @@ impl Handler<TakeBack> for Allocator {
             self.tiers.buffer.deposit(back.sequence, back.ranges);
             return;
         }
-        if back.sequence.facts.generation < self.desk(&back.sequence).sequence.facts.generation {
+        if back.sequence.facts.generation < self.desk(&back.sequence).home.sequence.facts.generation {
             back.ranges.into_iter().for_each(|range| range.discard(Cause::Advanced));
             return;
         }

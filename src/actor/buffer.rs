@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use slog::info;
 use tokio::sync::oneshot;
 
 use super::database::DatabaseHandle;
 use super::guard;
 use super::known::Sequence;
+use super::mailbox::{Mailbox, Panic};
 use super::pod_set::PodSet;
 use super::process::{Part, Process};
 use super::slot::{Ask, Want};
@@ -24,8 +25,7 @@ use crate::ledger::Purpose;
 /// The process's reserve, as its allocators see it.
 #[derive(Clone)]
 pub struct BufferHandle {
-    address: Addr<Buffer>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Buffer>,
 }
 
 /// IDs from the reserve or the ledger.
@@ -91,8 +91,6 @@ struct HandBack {
     reply: oneshot::Sender<()>,
 }
 
-struct Panic;
-
 impl Message for Draw {
     type Result = ();
 }
@@ -109,14 +107,10 @@ impl Message for HandBack {
     type Result = ();
 }
 
-impl Message for Panic {
-    type Result = ();
-}
-
 /// Starts the buffer on the present thread.
 pub fn start(process: &Arc<Process>, database: DatabaseHandle, pods: Rc<PodSet>) -> BufferHandle {
     let part = process.part("buffer", None);
-    let address = guard::start(process, &part, |_| Buffer {
+    let mailbox = guard::start(process, &part, |_| Buffer {
         process: Arc::clone(process),
         part: Arc::clone(&part),
         database,
@@ -125,16 +119,13 @@ pub fn start(process: &Arc<Process>, database: DatabaseHandle, pods: Rc<PodSet>)
         closing: false,
         handed_back: None,
     });
-    BufferHandle { address, part }
+    BufferHandle { mailbox }
 }
 
 impl BufferHandle {
     /// Takes up to `ids` IDs from the reserve; empty is an answer. `None` if the buffer is being restarted.
     pub async fn draw(&self, sequence: Arc<Sequence>, ids: i64) -> Option<Drawn> {
-        let (reply, answer) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Draw { sequence, ids, reply });
-        answer.await.ok()
+        self.mailbox.ask(|reply| Draw { sequence, ids, reply }).await
     }
 
     /// Takes `need` IDs, at least `least` of them, out of a grant of the ledger that covers more than that. All who ask while a
@@ -147,8 +138,7 @@ impl BufferHandle {
     /// What nobody waits for any more stays in the reserve.
     pub async fn fetch(&self, sequence: Arc<Sequence>, need: i64, least: i64) -> Result<Drawn, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Fetch { sequence, need, least, reply });
+        self.mailbox.send(Fetch { sequence, need, least, reply });
         answer.await.unwrap_or_else(|_| {
             Err(Refusal::new(Reason::Starting, "the reserve failed and is being restarted")
                 .retry_after(Duration::from_millis(50)))
@@ -158,23 +148,18 @@ impl BufferHandle {
     /// Adds ranges that nobody waits for.
     pub fn deposit(&self, sequence: Arc<Sequence>, ranges: Vec<Range>) {
         if !ranges.is_empty() {
-            self.part.sent();
-            self.address.do_send(Deposit { sequence, ranges });
+            self.mailbox.send(Deposit { sequence, ranges });
         }
     }
 
     /// Gives everything back to the pods as blocks; the process can no longer issue it. Discards what no pod takes.
     pub async fn hand_back(&self) {
-        let (reply, done) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(HandBack { reply });
-        let _ = done.await;
+        let _ = self.mailbox.ask(|reply| HandBack { reply }).await;
     }
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 }
 

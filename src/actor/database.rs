@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::guard;
+use super::mailbox::{Mailbox, Panic};
 use super::pod_set::PodSet;
 use super::process::{Part, Process};
 use super::refusals::{busy, refuse_early, restarting};
@@ -21,8 +22,7 @@ use crate::ledger::{Ledger, LedgerError, Purpose};
 /// The process's way to the ledger.
 #[derive(Clone)]
 pub struct DatabaseHandle {
-    address: Addr<Database>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Database>,
     process: Arc<Process>,
 }
 
@@ -63,17 +63,11 @@ struct Drain {
     reply: oneshot::Sender<()>,
 }
 
-struct Panic;
-
 impl Message for Submit {
     type Result = ();
 }
 
 impl Message for Drain {
-    type Result = ();
-}
-
-impl Message for Panic {
     type Result = ();
 }
 
@@ -86,7 +80,7 @@ pub fn start(
 ) -> DatabaseHandle {
     let part = process.part("database", None);
     let slot = Rc::new(Slot::new(process, ledger, pods, rng));
-    let address = guard::start(process, &part, |_| Database {
+    let mailbox = guard::start(process, &part, |_| Database {
         process: Arc::clone(process),
         part: Arc::clone(&part),
         slot,
@@ -95,7 +89,7 @@ pub fn start(
         closing: false,
         drained: None,
     });
-    DatabaseHandle { address, part, process: Arc::clone(process) }
+    DatabaseHandle { mailbox, process: Arc::clone(process) }
 }
 
 impl DatabaseHandle {
@@ -166,21 +160,16 @@ impl DatabaseHandle {
 
     /// Takes nothing new and waits for the request under way.
     pub async fn drain(&self) {
-        let (reply, done) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Drain { reply });
-        let _ = done.await;
+        let _ = self.mailbox.ask(|reply| Drain { reply }).await;
     }
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 
     fn submit(&self, urgency: Urgency, what: Work, patient: bool) {
-        self.part.sent();
-        self.address.do_send(Submit { urgency, job: Job { what, since: Instant::now(), patient } });
+        self.mailbox.send(Submit { urgency, job: Job { what, since: Instant::now(), patient } });
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::buffer::Drawn;
-use super::handle::Allocation;
-use super::known::Sequence;
+use super::handle::{Allocation, Home};
 use crate::block::line::Line;
 use crate::block::{Cause, Refusal, Stash};
 
 /// One sequence at this worker.
 pub(super) struct Desk {
-    pub(super) sequence: Arc<Sequence>,
+    /// The sequence as it is known here, and where its IDs go back to if they aren't issued.
+    pub(super) home: Arc<Home>,
     /// Less than one block, once nobody waits.
     pub(super) leftovers: Stash,
     pub(super) line: Line<Caller>,
@@ -54,9 +54,9 @@ pub(super) enum Step {
 }
 
 impl Desk {
-    pub(super) fn new(sequence: Arc<Sequence>) -> Desk {
+    pub(super) fn new(home: Home) -> Desk {
         Desk {
-            sequence,
+            home: Arc::new(home),
             leftovers: Stash::default(),
             line: Line::default(),
             pops: 0,
@@ -69,11 +69,11 @@ impl Desk {
     }
 
     /// The catalogue changed. What was granted before a new generation must not be used any more.
-    pub(super) fn follow(&mut self, sequence: &Arc<Sequence>) {
-        if sequence.facts.generation > self.sequence.facts.generation {
+    pub(super) fn follow(&mut self, home: Home) {
+        if home.sequence.facts.generation > self.home.sequence.facts.generation {
             self.leftovers.discard(Cause::Advanced);
         }
-        self.sequence = Arc::clone(sequence);
+        self.home = Arc::new(home);
     }
 
     pub(super) fn put(&mut self, drawn: Drawn) {
@@ -87,10 +87,10 @@ impl Desk {
         if missing <= 0 || self.drawing {
             return Step::Wait;
         }
-        let block = self.sequence.facts.block_size.max(1);
+        let block = self.home.sequence.facts.block_size.max(1);
         // Whole blocks, so that the next small request finds something without crossing threads.
         let whole = (missing.saturating_add(block - 1) / block).saturating_mul(block).max(missing);
-        if !self.reserve_dry && self.sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0 {
+        if !self.reserve_dry && self.home.sequence.counters.reserve_ids.load(Ordering::Relaxed) > 0 {
             return Step::Draw(whole);
         }
         if !self.pods_dry {

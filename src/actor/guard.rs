@@ -12,26 +12,31 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use actix::dev::ContextFut;
-use actix::{Actor, Addr, AsyncContext, Context, Supervised};
+use actix::{Actor, AsyncContext, Context, Supervised};
 use tokio::time::{Sleep, sleep};
 
+use super::mailbox::Mailbox;
 use super::process::{Part, Process};
 
-/// Starts an actor on the present thread, under guard.
-pub fn start<A>(process: &Arc<Process>, part: &Arc<Part>, build: impl FnOnce(&mut Context<A>) -> A) -> Addr<A>
+/// Starts an actor on the present thread, under guard; `build` gets its own mailbox.
+pub(super) fn start<A>(
+    process: &Arc<Process>,
+    part: &Arc<Part>,
+    build: impl FnOnce(&Mailbox<A>) -> A,
+) -> Mailbox<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let mut context = Context::new();
-    let address = context.address();
-    let actor = build(&mut context);
+    let context = Context::new();
+    let mailbox = Mailbox::new(context.address(), Arc::clone(part));
+    let actor = build(&mailbox);
     tokio::task::spawn_local(Guarded {
         running: context.into_future(actor),
         pause: None,
         process: Arc::clone(process),
         part: Arc::clone(part),
     });
-    address
+    mailbox
 }
 
 struct Guarded<A: Actor<Context = Context<A>>> {

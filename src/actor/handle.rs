@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use actix::Addr;
-
 use super::allocator::{Allocator, TakeBack};
 use super::known::Sequence;
+use super::mailbox::Mailbox;
 use crate::block::{Range, Span, Tier};
 
 /// IDs that are about to be answered. Dropped before [`Allocation::issue`], they go back to the worker's memory (S2).
@@ -13,12 +12,12 @@ pub struct Allocation {
     ranges: Vec<Range>,
     tier: Tier,
     /// `None`: nowhere, so that they are discarded.
-    home: Option<Home>,
+    home: Option<Arc<Home>>,
 }
 
 /// Where unissued IDs go back to.
 pub(super) struct Home {
-    pub(super) address: Addr<Allocator>,
+    pub(super) mailbox: Mailbox<Allocator>,
     pub(super) sequence: Arc<Sequence>,
     pub(super) worker: usize,
 }
@@ -38,7 +37,7 @@ impl Allocation {
         Allocation { ranges, tier, home: None }
     }
 
-    pub(super) fn at_home(ranges: Vec<Range>, tier: Tier, home: Home) -> Allocation {
+    pub(super) fn at_home(ranges: Vec<Range>, tier: Tier, home: Arc<Home>) -> Allocation {
         Allocation { ranges, tier, home: Some(home) }
     }
 
@@ -64,7 +63,7 @@ impl Drop for Allocation {
         let ranges = std::mem::take(&mut self.ranges);
         if let Some(home) = self.home.take().filter(|_| !ranges.is_empty()) {
             // An allocator that has ended drops the message, and with it the ranges, which counts them.
-            home.address.do_send(TakeBack { sequence: home.sequence, ranges });
+            home.mailbox.send(TakeBack { sequence: Arc::clone(&home.sequence), ranges });
         }
     }
 }

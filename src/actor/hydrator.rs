@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use slog::warn;
 use tokio::sync::oneshot;
 
 use super::guard;
 use super::hydration::Hydration;
+use super::mailbox::{Mailbox, Panic};
 use super::process::{Part, Process};
 use crate::block::health::Backoff;
 
 /// The hydrator, as the supervisor sees it.
 #[derive(Clone)]
 pub struct HydratorHandle {
-    address: Addr<Hydrator>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Hydrator>,
 }
 
 struct Hydrator {
@@ -34,13 +34,7 @@ struct Drain {
     reply: oneshot::Sender<()>,
 }
 
-struct Panic;
-
 impl Message for Drain {
-    type Result = ();
-}
-
-impl Message for Panic {
     type Result = ();
 }
 
@@ -52,7 +46,7 @@ pub fn start(
 ) -> HydratorHandle {
     let part = process.part("hydrator", None);
     let interval = process.settings.hydrator.interval;
-    let address = guard::start(process, &part, |_| Hydrator {
+    let mailbox = guard::start(process, &part, |_| Hydrator {
         process: Arc::clone(process),
         part: Arc::clone(&part),
         hydration: Some(rebuild()),
@@ -61,22 +55,18 @@ pub fn start(
         rng,
         closing: None,
     });
-    HydratorHandle { address, part }
+    HydratorHandle { mailbox }
 }
 
 impl HydratorHandle {
     /// Waits for the pass under way, gives what it holds back to the pods, and resigns.
     pub async fn drain(&self) {
-        let (reply, done) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Drain { reply });
-        let _ = done.await;
+        let _ = self.mailbox.ask(|reply| Drain { reply }).await;
     }
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 }
 

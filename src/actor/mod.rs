@@ -13,6 +13,7 @@ pub mod handle;
 pub mod hydration;
 pub mod hydrator;
 pub mod known;
+mod mailbox;
 pub mod pod_set;
 pub mod process;
 mod refusals;

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::guard;
 use super::known::Sequence;
+use super::mailbox::{Mailbox, Panic};
 use super::pod_set::{Blocks, PodSet};
 use super::process::{Part, Process};
 use crate::pods::discovery::Roster;
@@ -19,8 +20,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The worker's router, as its allocator sees it.
 #[derive(Clone)]
 pub struct RouterHandle {
-    address: Addr<Router>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Router>,
 }
 
 struct Router {
@@ -52,8 +52,6 @@ struct Listen {
     reply: oneshot::Sender<()>,
 }
 
-struct Panic;
-
 impl Message for Pop {
     type Result = ();
 }
@@ -62,23 +60,19 @@ impl Message for Listen {
     type Result = ();
 }
 
-impl Message for Panic {
-    type Result = ();
-}
-
 /// Starts the router of `worker` on the present thread.
 pub fn start(process: &Arc<Process>, worker: usize, roster: Roster, rng: fastrand::Rng) -> RouterHandle {
     let part = process.part("router", Some(worker));
     let pods = Rc::new(PodSet::new(Arc::clone(process), roster, rng, false));
     let of_actor = Arc::clone(&part);
-    let address = guard::start(process, &part, |_| Router {
+    let mailbox = guard::start(process, &part, |_| Router {
         pods,
         part: of_actor,
         process: Arc::clone(process),
         asked: Vec::new(),
         beating: false,
     });
-    RouterHandle { address, part }
+    RouterHandle { mailbox }
 }
 
 impl RouterHandle {
@@ -88,24 +82,17 @@ impl RouterHandle {
     /// # Cancel safety
     /// What a dropped call had popped is discarded and counted.
     pub async fn pop(&self, sequence: Arc<Sequence>, blocks: usize) -> Option<Popped> {
-        let (reply, answer) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Pop { sequence, blocks, reply });
-        answer.await.ok()
+        self.mailbox.ask(|reply| Pop { sequence, blocks, reply }).await
     }
 
     /// Hears what the pods know now; those who ask meanwhile share the answer. Bounded by the pods' time-outs.
     pub async fn listen(&self) {
-        let (reply, answer) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Listen { reply });
-        let _ = answer.await;
+        let _ = self.mailbox.ask(|reply| Listen { reply }).await;
     }
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::database::DatabaseHandle;
 use super::guard;
+use super::mailbox::{Mailbox, Panic};
 use super::pod_set::PodSet;
 use super::process::{Part, Process};
 use super::router::HEARTBEAT;
@@ -30,8 +31,7 @@ const STUCK: Duration = Duration::from_secs(10);
 /// The process, as its admin pages see it.
 #[derive(Clone)]
 pub struct ControlHandle {
-    address: Addr<Supervisor>,
-    part: Arc<Part>,
+    mailbox: Mailbox<Supervisor>,
     process: Arc<Process>,
     phases: Phases,
     drain: watch::Sender<bool>,
@@ -53,13 +53,7 @@ struct Look {
     reply: oneshot::Sender<Status>,
 }
 
-struct Panic;
-
 impl Message for Look {
-    type Result = ();
-}
-
-impl Message for Panic {
     type Result = ();
 }
 
@@ -72,7 +66,7 @@ pub fn start(
     drain: watch::Sender<bool>,
 ) -> ControlHandle {
     let part = process.part("supervisor", None);
-    let address = guard::start(process, &part, |_| Supervisor {
+    let mailbox = guard::start(process, &part, |_| Supervisor {
         process: Arc::clone(process),
         part: Arc::clone(&part),
         pods,
@@ -82,15 +76,14 @@ pub fn start(
         beating: false,
         reading: false,
     });
-    ControlHandle { address, part, process: Arc::clone(process), phases, drain }
+    ControlHandle { mailbox, process: Arc::clone(process), phases, drain }
 }
 
 impl ControlHandle {
     /// Everything that `/api/v1/status` shows; bounded by a second.
     pub async fn status(&self) -> Status {
         let (reply, answer) = oneshot::channel();
-        self.part.sent();
-        self.address.do_send(Look { reply });
+        self.mailbox.send(Look { reply });
         match timeout(Duration::from_secs(1), answer).await {
             Ok(Ok(status)) => status,
             _ => Status { state: "starting".to_owned(), ..Status::default() },
@@ -134,8 +127,7 @@ impl ControlHandle {
 
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
-        self.part.sent();
-        self.address.do_send(Panic);
+        self.mailbox.send(Panic);
     }
 }
 

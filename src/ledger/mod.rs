@@ -468,15 +468,6 @@ pub fn open(
     }
 }
 
-/// A ledger's URL as logs, pages and messages may show it.
-pub fn without_secrets(url: &str) -> String {
-    match url.split_once(':') {
-        Some(("postgres" | "postgresql", _)) => postgres::without_secrets(url),
-        Some(("sqlite" | "memory", _)) => url.to_owned(),
-        _ => "…".to_owned(),
-    }
-}
-
 const FORMS: &str = "ledger.url must be postgres://USER@HOST:5432/DATABASE, sqlite:PATH or memory:";
 
 /// Names the scheme only where it is near a known one: else it may be a user and what follows a password.

@@ -70,6 +70,12 @@ fn a_caller_that_gives_up_loses_nothing() {
         let (spans, tier) = house.take(0, 10).await.unwrap();
         assert_eq!((spans.len(), tier), (1, Tier::Memory), "what went back is there for the next caller");
         assert_eq!(house.discarded(), 0);
+        let waiting = |part: &std::sync::Arc<blockhouse::actor::process::Part>| part.queued.len();
+        assert_eq!(
+            house.running.process.parts().iter().map(waiting).min(),
+            Some(0),
+            "no message is counted twice"
+        );
     });
 }
 

@@ -21,7 +21,6 @@ use tokio::sync::Mutex;
 use self::connection::{Connection, Params, Reply};
 use self::failure::Effect;
 use self::url::Target;
-pub(super) use self::url::without_secrets;
 use super::{Expected, LedgerError};
 use crate::config::settings;
 

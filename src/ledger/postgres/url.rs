@@ -166,15 +166,6 @@ fn name(config: &Config) -> String {
     format!("{}/{}", hosts.join(","), config.get_dbname().or(config.get_user()).unwrap_or_default())
 }
 
-/// `url` as people may see it: scheme, hosts and database.
-pub(in super::super) fn without_secrets(url: &str) -> String {
-    let base = url.split('?').next().unwrap_or_default();
-    match base.parse::<Config>() {
-        Ok(config) => format!("postgres://{}", name(&config)),
-        Err(_) => "postgres://…".to_owned(),
-    }
-}
-
 fn invalid(why: String) -> LedgerError {
     LedgerError::Invalid(why)
 }
@@ -225,12 +216,5 @@ mod tests {
         settings.password = Some(SecretString::from("new"));
         let target = Target::new(&settings, "host-1").unwrap();
         assert_eq!(target.config.get_password(), Some("new".as_bytes()));
-    }
-
-    #[test]
-    fn what_people_see_of_a_url_has_no_secret() {
-        let url = "postgres://app:hunter2@db:6432/ids?password=hunter2&sslmode=verify-full";
-        assert_eq!(without_secrets(url), "postgres://db:6432/ids");
-        assert_eq!(without_secrets("postgres://app:hunter2@db:hunter2/ids"), "postgres://…");
     }
 }

@@ -196,11 +196,6 @@ impl Metrics {
         self.0.series.queues.open(actor)
     }
 
-    /// The same for an actor that few messages reach: this locks.
-    pub fn add_queued(&self, actor: &str, change: i64) {
-        self.0.series.queues.add(actor, change);
-    }
-
     /// `blockhouse_exercises_total` (outcomes `ok`, `failed`)
     pub fn exercise(&self, outcome: &'static str) {
         self.0.series.exercises.get_or_create(&[("outcome", outcome)]).inc();

@@ -46,19 +46,6 @@ impl Queues {
         locked(&self.0).entry(Arc::from(actor)).or_default().push(queue.clone());
         queue
     }
-
-    /// A change of the first queue of that name.
-    pub(super) fn add(&self, actor: &str, change: i64) {
-        let mut queues = locked(&self.0);
-        match queues.get(actor).and_then(|of_name| of_name.first()) {
-            Some(queue) => queue.add(change),
-            None => {
-                let queue = Queue::default();
-                queue.add(change);
-                queues.insert(Arc::from(actor), vec![queue]);
-            }
-        }
-    }
 }
 
 impl Collector for Queues {

@@ -312,8 +312,8 @@ fn messages_that_wait_are_summed_by_the_actors_name() {
     one.add(3);
     other.add(1);
     one.add(-1);
-    metrics.add_queued("database", 2);
-    metrics.add_queued("database", -1);
+    let database = metrics.queue("database");
+    database.add(1);
     let text = metrics.encode(false);
     assert_eq!(value(&text, "blockhouse_actor_queued_messages{actor=\"router\"}"), 3.0);
     assert_eq!(value(&text, "blockhouse_actor_queued_messages{actor=\"database\"}"), 1.0);
