@@ -179,6 +179,16 @@ impl Postgres {
         command
     }
 
+    /// A program of somebody else's, run as the user that the server runs as.
+    pub fn neighbour(&self, program: &str) -> Command {
+        self.programs.as_its_user(Command::new(program))
+    }
+
+    /// Gives a file or folder to that user.
+    pub fn give_away(&self, path: &Path) {
+        self.programs.own(path);
+    }
+
     /// Asks until the statement prints `t`.
     pub fn wait_for(&self, sql: &str) {
         self.until(sql, || self.try_psql(sql).as_deref() == Ok("t"));
@@ -271,7 +281,10 @@ impl Programs {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.as_its_user(Command::new(self.bin.join(program)))
+    }
+
+    fn as_its_user(&self, mut command: Command) -> Command {
         if let Some((user, group)) = self.run_as {
             command.uid(user).gid(group);
         }
