@@ -10,6 +10,7 @@ mod wire;
 mod conformance;
 
 mod cluster;
+mod compose;
 mod faults_ledger;
 mod faults_pods;
 mod harness;
