@@ -63,5 +63,7 @@ async fn pythons_grpcio_is_served_refused_and_led_to_another_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_grpc_js_is_served_refused_and_led_to_another_server() {
-    agrees("node".into(), "client.cjs", Some(tools().join("grpc-js/node_modules"))).await;
+    let brought = tools().join("node/bin/node");
+    let node = if brought.exists() { brought } else { "node".into() };
+    agrees(node, "client.cjs", Some(tools().join("grpc-js/node_modules"))).await;
 }
