@@ -63,7 +63,9 @@ impl<A: Allocate> Routes<A> {
             }
             "blockhouse.v1.AllocationService" => self.allocation.clone().call(request),
             "grpc.health.v1.Health" => self.health.clone().call(request),
-            "grpc.reflection.v1.ServerReflection" => (self.reflection)(request),
+            "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
+                (self.reflection)(request)
+            }
             _ => {
                 let status =
                     Status::unimplemented("no such service; server reflection lists those there are");
@@ -110,14 +112,19 @@ async fn unary<A: Allocate>(
     }
 }
 
-/// Server reflection, once a worker.
+/// Server reflection, once a worker. Many clients still ask by v1alpha only, grpcio's among them.
 pub fn reflection() -> Reflection {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("descriptors that are compiled in can be read");
-    Rc::new(move |request| reflection.clone().call(request))
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = described().build_v1().expect("descriptors that are compiled in can be read");
+    let v1alpha = described().build_v1alpha().expect("they were read before");
+    Rc::new(move |request| match request.uri().path().starts_with("/grpc.reflection.v1alpha.") {
+        true => v1alpha.clone().call(request),
+        false => v1.clone().call(request),
+    })
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

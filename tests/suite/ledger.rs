@@ -3,6 +3,7 @@
 mod fences;
 mod grants;
 mod operators;
+mod pooler;
 mod replies;
 mod tls;
 

@@ -2,30 +2,52 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::Cluster;
+use tokio::net::TcpStream;
 
-/// A client's program and its script.
+use crate::support::postgres::Session;
+use crate::support::process::Process;
+use crate::support::{Cluster, wait};
+
+/// Runs a client's script with its program, on a process that serves and one that can't.
 async fn agrees(program: PathBuf, script: &str, modules: Option<PathBuf>) {
-    let cluster = Cluster::new().pods(1).postgres().allocators(1).hydrator().sequence("tasks").start().await;
-    // It never learns of any ledger, and says UNAVAILABLE for ever.
-    let nowhere = ["ledger.url=postgres://nobody@127.0.0.1:1/nowhere", "redis.pods=[]"];
-    let starting = cluster.process_with("nowhere", "allocator", &nowhere);
-    crate::support::wait::until(std::time::Duration::from_secs(10), "it listens", async || {
-        tokio::net::TcpStream::connect(("127.0.0.1", starting.port())).await.is_ok()
-    })
-    .await;
+    let mut cluster =
+        Cluster::new().pods(1).postgres().allocators(1).hydrator().sequence("tasks").start().await;
+    let _held = stuck_sequence(&mut cluster).await;
+    let poor = poor_process(&cluster).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut client = Command::new(program);
     client.arg(root.join("tests/suite/foreign").join(script));
     client.arg(root.join("proto")).arg(root.join("config/client/grpc-service-config.json"));
-    client.arg(cluster.allocators[0].port().to_string()).arg(starting.port().to_string());
+    let ports = [cluster.allocators[0].port(), poor.port(), poor.admin_port()];
+    client.args(ports.map(|port| port.to_string()));
     client.envs(modules.map(|folder| ("NODE_PATH", folder)));
     let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap();
     let output = output.unwrap_or_else(|error| panic!("{error}: tests/run brings the foreign clients"));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("agrees"), "{said}");
+}
+
+/// A sequence `stuck` that no pod holds and whose row is locked for as long as the session lives: whoever asks waits.
+async fn stuck_sequence(cluster: &mut Cluster) -> Session {
+    cluster.hydrators[0].kill();
+    cluster.succeed(&["sequence", "create", "stuck", "--yes"]);
+    let session = cluster.ledger().session().await;
+    session.run("BEGIN; SELECT FROM blockhouse.sequences WHERE name = 'stuck' FOR UPDATE").await;
+    session
+}
+
+/// A process without pods that finds nobody where its ledger should be: it listens, and says UNAVAILABLE for ever.
+async fn poor_process(cluster: &Cluster) -> Process {
+    let nowhere = ["ledger.url=postgres://nobody@127.0.0.1:1/nowhere", "redis.pods=[]"];
+    let poor = cluster.process_with("nowhere", "allocator", &nowhere);
+    wait::until(Duration::from_secs(20), "it listens", async || {
+        TcpStream::connect(("127.0.0.1", poor.port())).await.is_ok()
+    })
+    .await;
+    poor
 }
 
 /// Where `tests/install/foreign` puts them.
@@ -41,5 +63,7 @@ async fn pythons_grpcio_is_served_refused_and_led_to_another_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_grpc_js_is_served_refused_and_led_to_another_server() {
-    agrees("node".into(), "client.cjs", Some(tools().join("grpc-js/node_modules"))).await;
+    let brought = tools().join("node/bin/node");
+    let node = if brought.exists() { brought } else { "node".into() };
+    agrees(node, "client.cjs", Some(tools().join("grpc-js/node_modules"))).await;
 }

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod http;
 pub mod load;
 pub mod metrics;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -194,6 +194,16 @@ impl Postgres {
         command
     }
 
+    /// A program of somebody else's, run as the user that the server runs as.
+    pub fn neighbour(&self, program: &str) -> Command {
+        self.programs.as_its_user(Command::new(program))
+    }
+
+    /// Gives a file or folder to that user.
+    pub fn give_away(&self, path: &Path) {
+        self.programs.own(path);
+    }
+
     /// Asks until the statement prints `t`.
     pub fn wait_for(&self, sql: &str) {
         self.until(sql, || self.try_psql(sql).as_deref() == Ok("t"));
@@ -268,14 +278,13 @@ struct Programs {
 }
 
 impl Programs {
-    /// Version 15 from where Debian puts it, else whatever `pg_config` names.
+    /// Version 15 from where Debian puts it, else what is on PATH.
     fn find() -> Programs {
         let debian = PathBuf::from("/usr/lib/postgresql/15/bin");
-        let bin = if debian.join("initdb").exists() {
-            debian
-        } else {
-            PathBuf::from(run(Command::new("pg_config").arg("--bindir")))
-        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut folders = std::iter::once(debian).chain(std::env::split_paths(&path));
+        let bin = folders.find(|folder| folder.join("initdb").exists());
+        let bin = bin.expect("initdb is on PATH: tests/run brings it");
         let id = |of: &str, user: &str| run(Command::new("id").args([of, user])).parse::<u32>();
         let root = run(Command::new("id").arg("-u")) == "0";
         let run_as = root.then(|| {
@@ -286,7 +295,10 @@ impl Programs {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.as_its_user(Command::new(self.bin.join(program)))
+    }
+
+    fn as_its_user(&self, mut command: Command) -> Command {
         if let Some((user, group)) = self.run_as {
             command.uid(user).gid(group);
         }

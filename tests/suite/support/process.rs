@@ -75,6 +75,11 @@ impl Process {
         self.grpc
     }
 
+    /// The port of metrics, probes and status.
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
