@@ -103,16 +103,62 @@ async fn a_pod_out_of_memory_goes_on_serving_its_own_blocks() {
     assert_eq!(full.run::<String>(&["PING"]), "PONG");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_refuses_writes_is_passed_over() {
+/// The pod refuses writes from `refuse` to `heal`: it is passed over, keeps its blocks, and gives them once it is well again.
+async fn passed_over_while_it_refuses_writes(
+    refuse: impl FnOnce(&Redis),
+    why: &str,
+    heal: impl FnOnce(&Redis),
+) {
     let cluster = Cluster::usual().start().await;
     let load = cluster.load().start();
     load.until_answered(200).await;
-    cluster.pods[0].run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let pod = &cluster.pods[0];
+    refuse(pod);
+    let refusing = seen(&cluster, 0, "down").await;
+    assert!(refusing["last_error"].as_str().is_some_and(|said| said.contains(why)), "{refusing}");
+    let popped = popped_from(pod);
     load.until_answered(800).await;
-    cluster.pods[0].run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    assert_eq!(popped_from(pod), popped, "a pod that refuses writes gave blocks");
+
+    heal(pod);
     seen(&cluster, 0, "up").await;
+    wait::until(NOTICE, "its blocks are used again", async || popped_from(pod) > popped).await;
     ends_well(&cluster, load).await;
+}
+
+/// Entries that the pod has given away in all.
+fn popped_from(pod: &Redis) -> u64 {
+    let life = format!("blockhouse:pod:{}:{}", pod.info("run_id"), pod.info("master_replid"));
+    pod.run(&["HGET", &life, "popped"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_misses_its_replicas_is_passed_over_until_it_needs_none() {
+    let need = |replicas| move |pod: &Redis| pod.run(&["CONFIG", "SET", "min-replicas-to-write", replicas]);
+    passed_over_while_it_refuses_writes(need("1"), "NOREPLICAS", need("0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_snapshots_fail_is_passed_over_until_one_succeeds() {
+    let snapshot = |pod: &Redis, outcome: &str| {
+        pod.run::<()>(&["BGSAVE"]);
+        eventually("the snapshot ended", || {
+            pod.info("rdb_bgsave_in_progress") == "0" && pod.info("rdb_last_bgsave_status") == outcome
+        });
+    };
+    // A folder in the place of the file that a snapshot is to become.
+    let in_the_way = |pod: &Redis| pod.folder().join("dump.rdb");
+    let refuse = |pod: &Redis| {
+        // Redis refuses writes for want of a snapshot only where it is to make any.
+        pod.run::<()>(&["CONFIG", "SET", "save", "3600 1000000"]);
+        std::fs::create_dir_all(in_the_way(pod).join("full")).expect("the server's folder can be written to");
+        snapshot(pod, "err");
+    };
+    let heal = |pod: &Redis| {
+        std::fs::remove_dir_all(in_the_way(pod)).expect("it is there");
+        snapshot(pod, "ok");
+    };
+    passed_over_while_it_refuses_writes(refuse, "MISCONF", heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
