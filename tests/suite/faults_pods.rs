@@ -231,49 +231,6 @@ async fn lost_replies_of_pops_and_pushes_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_all_pods_dead_the_ledger_is_asked_less_than_once_a_minute() {
-    let mut cluster = Cluster::usual().start().await;
-    let load = cluster.load().deadline(Duration::from_secs(1)).start();
-    load.until_answered(1_000).await;
-    cluster.pods.iter_mut().for_each(Redis::kill);
-    // Warm: every process has asked for what it needs of every sequence.
-    load.until_answered(1_000).await;
-    load.go_on(Duration::from_secs(3)).await;
-
-    load.forget();
-    let before = cluster.grants("fallback");
-    let mut busiest = 0;
-    for _ in 0..20 {
-        load.go_on(Duration::from_millis(750)).await;
-        busiest = busiest.max(cluster.sessions().1);
-    }
-    let asked = cluster.grants("fallback") - before;
-    let report = load.stop().await;
-    report.assert_flawless();
-    report.assert_within(Duration::from_millis(1_300));
-    cluster.assert_unique();
-    assert!(asked <= 2 * 3, "{asked} grants in 15 s of two processes and three sequences");
-    assert!(busiest <= 3, "{busiest} requests at a time of three processes");
-    assert!(cluster.sessions().0 <= 3, "one connection a process");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_that_swallow_everything_cost_no_caller_two_time_outs() {
-    let cluster = Cluster::usual().set("redis.timeout = '100ms'").start().await;
-    let load = cluster.load().start();
-    load.until_answered(500).await;
-    cluster.pods.iter().for_each(Redis::pause);
-    load.forget();
-    load.go_on(Duration::from_secs(15)).await;
-    let report = load.stop().await;
-    cluster.pods.iter().for_each(Redis::resume);
-    report.assert_flawless();
-    cluster.assert_unique();
-    let p99 = report.quantile(0.99);
-    assert!(p99 < Duration::from_millis(200), "p99 {p99:?} of {} answers", report.answered);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_written_by_hand_are_discarded_with_a_cause_and_stop_nothing() {
     let plan = Cluster::new().pods(1).postgres().allocators(1).hydrator().sequence("tasks");
     let cluster = plan.start().await;

@@ -16,6 +16,7 @@ mod harness;
 mod ledger;
 mod ledger_conformance;
 mod metrics;
+mod outages;
 mod pods;
 mod process;
 mod service;
