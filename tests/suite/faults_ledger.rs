@@ -167,25 +167,3 @@ async fn a_ledger_restored_from_a_dump_is_closed_and_the_pods_serve_on() {
     cluster.assert_unique();
     assert_eq!(cluster.granted("tasks"), granted, "a closed ledger grants nothing");
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_processes_at_once_need_one_connection_and_one_grant_each() {
-    const PROCESSES: usize = 30;
-    let cluster = Cluster::new().postgres().sequence("tasks").start().await;
-    let start = |number| cluster.process_with(&format!("storm-{number}"), "allocator", &["grpc.workers=1"]);
-    let mut storm: Vec<Process> = (0..PROCESSES).map(start).collect();
-    for process in &mut storm {
-        process.ready().await;
-    }
-    let mut callers: Vec<_> =
-        storm.iter().map(|process| Caller::new(Transport::Grpc, process.port())).collect();
-    let (mut most, mut busiest) = cluster.sessions();
-    for caller in &mut callers {
-        let outcome = caller.ask("tasks", 100, Duration::from_secs(5)).await;
-        assert!(matches!(outcome, Outcome::Given { .. }), "{outcome:?}");
-        let (sessions, busy) = cluster.sessions();
-        (most, busiest) = (most.max(sessions), busiest.max(busy));
-    }
-    assert!(most <= PROCESSES && busiest <= PROCESSES, "{most} connections, {busiest} requests at a time");
-    assert_eq!(cluster.grants("fallback"), PROCESSES as i64, "one grant each is enough");
-}

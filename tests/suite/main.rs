@@ -13,6 +13,7 @@ mod cluster;
 mod faults_ledger;
 mod faults_pods;
 mod harness;
+mod herd;
 mod ledger;
 mod ledger_conformance;
 mod metrics;
