@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::support::caller::{Caller, Outcome, Transport};
-use crate::support::process::Process;
 use crate::support::proxy::Mode;
 use crate::support::{Cluster, wait};
 
@@ -161,26 +160,4 @@ async fn an_exercise_never_costs_a_caller_its_request_or_its_deadline() {
     let report = load.stop().await;
     report.assert_flawless();
     cluster.assert_unique();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_processes_at_once_need_one_connection_and_one_grant_each() {
-    const PROCESSES: usize = 30;
-    let cluster = Cluster::new().postgres().sequence("tasks").start().await;
-    let start = |number| cluster.process_with(&format!("storm-{number}"), "allocator", &["grpc.workers=1"]);
-    let mut storm: Vec<Process> = (0..PROCESSES).map(start).collect();
-    for process in &mut storm {
-        process.ready().await;
-    }
-    let mut callers: Vec<_> =
-        storm.iter().map(|process| Caller::new(Transport::Grpc, process.port())).collect();
-    let (mut most, mut busiest) = cluster.sessions();
-    for caller in &mut callers {
-        let outcome = caller.ask("tasks", 100, Duration::from_secs(5)).await;
-        assert!(matches!(outcome, Outcome::Given { .. }), "{outcome:?}");
-        let (sessions, busy) = cluster.sessions();
-        (most, busiest) = (most.max(sessions), busiest.max(busy));
-    }
-    assert!(most <= PROCESSES && busiest <= PROCESSES, "{most} connections, {busiest} requests at a time");
-    assert_eq!(cluster.grants("fallback"), PROCESSES as i64, "one grant each is enough");
 }

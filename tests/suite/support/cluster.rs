@@ -233,7 +233,12 @@ impl Cluster {
         if self.hydrators.is_empty() || self.pods.is_empty() {
             return;
         }
-        wait::until(FILLED, "every pod holds blocks of every sequence", async || {
+        self.filled_within(FILLED).await;
+    }
+
+    /// Waits until every pod holds blocks of every sequence, but no longer than this.
+    pub async fn filled_within(&self, deadline: Duration) {
+        wait::until(deadline, "every pod holds blocks of every sequence", async || {
             let full =
                 |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
             self.pods.iter().map(pod_ids).all(full)
@@ -243,7 +248,12 @@ impl Cluster {
 
     /// A load on all allocators and sequences.
     pub fn load(&self) -> Load {
-        let ports = self.allocators.iter().map(Process::port).collect();
+        self.load_on(&self.allocators)
+    }
+
+    /// A load on these processes alone, and all sequences.
+    pub fn load_on(&self, processes: &[Process]) -> Load {
+        let ports = processes.iter().map(Process::port).collect();
         let sequences: Vec<&str> = self.sequences.iter().map(String::as_str).collect();
         Load::on(ports, &sequences, &self.checker)
     }

@@ -174,9 +174,9 @@ impl Running {
         sleep(duration).await;
     }
 
-    /// Throws away what is in the report so far: what follows is measured alone.
-    pub fn forget(&self) {
-        *self.report.lock().expect("no holder panics") = Report::default();
+    /// Takes what is in the report so far out of it: what follows is measured alone.
+    pub fn forget(&self) -> Report {
+        std::mem::take(&mut self.report.lock().expect("no holder panics"))
     }
 
     /// Lets every caller finish what it asked, and reports.

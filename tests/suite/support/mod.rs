@@ -12,5 +12,6 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod wait;
+pub mod watch;
 
 pub use cluster::Cluster;

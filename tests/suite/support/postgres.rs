@@ -164,6 +164,18 @@ impl Postgres {
         self.launch();
     }
 
+    /// From now on its log names every session that is opened.
+    pub fn log_connections(&self) {
+        self.psql("ALTER SYSTEM SET log_connections = on");
+        self.psql("SELECT pg_reload_conf()");
+        self.until("the server has read it", || self.psql("SHOW log_connections") == "on");
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("the server has a log")
+    }
+
     /// What one or more statements print, columns separated by `|`. Panics if one fails.
     pub fn psql(&self, sql: &str) -> String {
         self.try_psql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))

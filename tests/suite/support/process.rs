@@ -84,11 +84,6 @@ impl Process {
         &self.name
     }
 
-    /// The port of `/metrics`, `/readyz` and `/api/v1/status`.
-    pub fn admin_port(&self) -> u16 {
-        self.admin
-    }
-
     /// For `--admin`.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin)

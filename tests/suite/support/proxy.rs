@@ -143,10 +143,13 @@ async fn pump(
     replies: bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+    loop {
+        let read = from.read(&mut buffer).await;
+        // Not even an end gets through a black hole.
         let Ok(mode) = modes.wait_for(|mode| *mode != Mode::Blackhole).await.map(|mode| *mode) else {
             return;
         };
+        let Ok(count @ 1..) = read else { return };
         match mode {
             Mode::DropReplies if replies => {
                 counts.dropped_bytes.fetch_add(count as u64, Ordering::Relaxed);

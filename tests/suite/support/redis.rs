@@ -48,6 +48,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps its snapshot.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs one command.
     pub fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
         self.try_run(command).expect("redis answers")
