@@ -1,8 +1,10 @@
 //! Load that drives the actor mailboxes directly: requests to an allocator, without a wire.
 //!
-//! `cargo bench --bench mailboxes`. Each line is the mean over a bounded number of requests.
+//! `cargo bench --bench mailboxes`. Each line is the mean over a bounded number of requests: its time, the median of several rounds in
+//! which all lines take turns, and its allocations on the heap.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that fails fails")]
 
+use std::alloc::System;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,28 @@ use blockhouse::role::Roles;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use secrecy::SecretString;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-const REQUESTS: u32 = 200_000;
+const REQUESTS: u32 = 100_000;
+const ROUNDS: usize = 5;
+
+/// Counts what is taken from the heap, on all threads.
+#[global_allocator]
+static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// One line: its name, and what each round gave.
+#[derive(Default)]
+struct Line {
+    name: String,
+    micros: Vec<f64>,
+    allocations: Vec<f64>,
+}
+
+/// What some requests cost.
+struct Cost {
+    took: Duration,
+    allocations: usize,
+}
 
 struct Echo;
 
@@ -43,42 +65,69 @@ impl Handler<Ping> for Echo {
 
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
-    let requests = if std::env::args().any(|argument| argument == "--test") { 100 } else { REQUESTS };
-    println!("{:<58} {:>10}", "", "µs each");
-    app::block_on(async {
-        let echo = Echo.start();
-        for at_once in [1, 64] {
-            let took = drive(requests, at_once, || async { _ = echo.send(Ping(1)).await.unwrap() }).await;
-            report("a bare actix mailbox, same thread", at_once, took, requests);
-        }
-    });
+    let smoke = std::env::args().any(|argument| argument == "--test");
+    let (requests, rounds) = if smoke { (100, 1) } else { (REQUESTS, ROUNDS) };
+    let mut lines: Vec<Line> = Vec::new();
+    for _ in 0..rounds {
+        let mut at = 0;
+        let mut note = |name: String, requests: u32, cost: Cost| {
+            if lines.len() <= at {
+                lines.push(Line { name, ..Line::default() });
+            }
+            lines[at].micros.push(cost.took.as_secs_f64() * 1e6 / f64::from(requests));
+            lines[at].allocations.push(cost.allocations as f64 / f64::from(requests));
+            at += 1;
+        };
+        round(requests, &mut note);
+    }
+    println!("{:<72} {:>8} {:>12}", "median of each request", "µs", "allocations");
+    for line in &mut lines {
+        println!(
+            "{:<72} {:>8.2} {:>12.1}",
+            line.name,
+            median(&mut line.micros),
+            median(&mut line.allocations)
+        );
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Every line once.
+fn round(requests: u32, note: &mut impl FnMut(String, u32, Cost)) {
+    for at_once in [1, 64] {
+        let cost = app::block_on(async {
+            let echo = Echo.start();
+            drive(requests, at_once, || async { _ = echo.send(Ping(1)).await.unwrap() }).await
+        });
+        note(format!("a bare actix mailbox, same thread, {at_once} in flight"), requests, cost);
+    }
     for (name, count, block) in [("from memory", 1, 1_000_000), ("a block from a pod for each", 1000, 1000)] {
         for across in [false, true] {
             for at_once in [1, 64] {
-                let requests = if count == 1 { requests } else { requests / 20 };
-                let took = allocate(requests, at_once, across, count, block);
+                let requests = if count == 1 { requests } else { requests / 10 };
+                let cost = allocate(requests, at_once, across, count, block);
                 let thread = if across { "across threads" } else { "same thread" };
-                report(&format!("an allocator, {thread}, {name}"), at_once, took, requests);
+                note(format!("an allocator, {thread}, {name}, {at_once} in flight"), requests, cost);
             }
         }
     }
 }
 
-fn report(what: &str, at_once: usize, took: Duration, requests: u32) {
-    let each = took.as_secs_f64() * 1e6 / f64::from(requests);
-    println!("{:<58} {each:>10.2}", format!("{what}, {at_once} in flight"));
-}
-
 /// Keeps `at_once` requests under way until `requests` are done.
-async fn drive<F: Future<Output = ()>>(requests: u32, at_once: usize, request: impl Fn() -> F) -> Duration {
-    let began = Instant::now();
+async fn drive<F: Future<Output = ()>>(requests: u32, at_once: usize, request: impl Fn() -> F) -> Cost {
+    let (began, heap) = (Instant::now(), Region::new(HEAP));
     let mut under_way: FuturesUnordered<_> = (0..at_once).map(|_| request()).collect();
     for _ in 0..requests {
         under_way.next().await;
         under_way.push(request());
     }
     while under_way.next().await.is_some() {}
-    began.elapsed()
+    let change = heap.change();
+    Cost { took: began.elapsed(), allocations: change.allocations + change.reallocations }
 }
 
 async fn take(allocator: &AllocatorHandle, count: u32) {
@@ -87,7 +136,7 @@ async fn take(allocator: &AllocatorHandle, count: u32) {
 }
 
 /// A process with one worker; requests come from the worker's thread or from this one.
-fn allocate(requests: u32, at_once: usize, across: bool, count: u32, block: i64) -> Duration {
+fn allocate(requests: u32, at_once: usize, across: bool, count: u32, block: i64) -> Cost {
     app::block_on(async move {
         let mut settings = Settings::default();
         settings.ledger.url = Some(SecretString::from("memory:"));
@@ -125,14 +174,14 @@ fn allocate(requests: u32, at_once: usize, across: bool, count: u32, block: i64)
         }
         let allocator = running.workers[0].actors.allocator.clone();
         let work = async move { drive(requests, at_once, || take(&allocator, count)).await };
-        let took = if across {
+        let cost = if across {
             work.await
         } else {
-            let (done, took) = tokio::sync::oneshot::channel();
+            let (done, cost) = tokio::sync::oneshot::channel();
             running.workers[0].run(async move { _ = done.send(work.await) });
-            took.await.unwrap()
+            cost.await.unwrap()
         };
         running.drain().await;
-        took
+        cost
     })
 }
