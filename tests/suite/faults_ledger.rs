@@ -148,12 +148,7 @@ async fn with_neither_pods_nor_ledger_callers_are_refused_and_served_again_by_th
     let report = load.stop().await;
     let refusals: Vec<_> = report.refused.keys().collect();
     assert_eq!(refusals, ["LEDGER_UNREACHABLE"], "nothing else is said, and nothing is lost: {report:?}");
-    assert!(
-        report.lost.is_empty() && report.given_up == 0,
-        "{:?}, {} given up",
-        report.lost,
-        report.given_up
-    );
+    assert!(report.lost.is_empty(), "{:?}", report.lost);
     cluster.assert_unique();
 }
 
