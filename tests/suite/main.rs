@@ -11,6 +11,7 @@ mod conformance;
 
 mod closed;
 mod cluster;
+mod embedded;
 mod faults_ledger;
 mod faults_pods;
 mod harness;
