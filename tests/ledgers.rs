@@ -30,6 +30,7 @@ mod memory {
 
 mod sqlite {
     use std::rc::Rc;
+    use std::time::Duration;
 
     use blockhouse::ledger::sqlite::Sqlite;
     use blockhouse::ledger::{Admin, Expected};
@@ -44,7 +45,7 @@ mod sqlite {
         fn handle(&self, expected: Expected) -> Rc<dyn Admin> {
             let path = self.0.path().join("ledger.sqlite");
             let log = slog::Logger::root(slog::Discard, slog::o!());
-            Rc::new(Sqlite::new(path.to_str().unwrap(), expected, log).unwrap())
+            Rc::new(Sqlite::new(path.to_str().unwrap(), expected, Duration::from_secs(5), log).unwrap())
         }
     }
 

@@ -462,7 +462,7 @@ pub fn open(
             "ledger.url: a {scheme} ledger is refused in production: two hosts would each have their own and hand out \
              the same IDs"
         ))),
-        "sqlite" => Ok(Rc::new(sqlite::Sqlite::new(rest, expected, log.clone())?)),
+        "sqlite" => Ok(Rc::new(sqlite::Sqlite::new(rest, expected, settings.timeout, log.clone())?)),
         "memory" => Ok(Rc::new(memory::Memory::new(expected, fastrand::Rng::new()))),
         _ => Err(LedgerError::Invalid(unknown_scheme(scheme))),
     }

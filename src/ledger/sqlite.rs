@@ -27,7 +27,7 @@ use crate::block::Life;
 /// Requests that wait for the file's thread; one more waits where it is.
 const QUEUE: usize = 16;
 
-/// How long a request waits for other processes to unlock the file: less than any caller waits for a grant.
+/// How long a request waits for other processes to unlock the file, at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handle of a ledger file. Several processes of one host may share the file.
@@ -45,17 +45,23 @@ type Job = Box<dyn FnOnce(&mut Store) + Send>;
 
 impl Sqlite {
     /// The ledger in the file `path`, or a fresh one in this process's memory where it is `:memory:`. The file is
-    /// opened when first used; only [`Admin::migrate`] creates it.
+    /// opened when first used; only [`Admin::migrate`] creates it. Callers wait for `timeout`: a lock is given up before
+    /// that, so that it is known that nothing was granted.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] for an empty path, [`LedgerError::Unreachable`] without a thread.
-    pub fn new(path: &str, expected: Expected, log: slog::Logger) -> Result<Sqlite, LedgerError> {
+    pub fn new(
+        path: &str,
+        expected: Expected,
+        timeout: Duration,
+        log: slog::Logger,
+    ) -> Result<Sqlite, LedgerError> {
         let file = match path {
             "" => return Err(LedgerError::Invalid("the path of the ledger file is empty".to_owned())),
             ":memory:" => None,
             path => Some(PathBuf::from(path)),
         };
-        let mut store = Store::new(file, expected, PATIENCE, log);
+        let mut store = Store::new(file, expected, PATIENCE.min(timeout * 4 / 5), log);
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {

@@ -5,11 +5,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::support::caller::{Caller, Outcome, Transport};
-use crate::support::proxy::Mode;
+use crate::support::process::Process;
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::redis::Redis;
 use crate::support::{Cluster, wait};
 
 /// How long processes may take to notice that the ledger is back, or is another.
 const NOTICE: Duration = Duration::from_secs(20);
+
+/// How long it may take until attempts have become rare, or a lease that a killed process left has ended.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Waits for a pass of the hydrator that needed the ledger and got what it asked.
 async fn until_hydrated_again(cluster: &Cluster) {
@@ -32,21 +37,118 @@ async fn with_the_ledger_away_pods_serve_on_and_the_hydrator_recovers_by_itself(
     cluster.assert_unique();
 }
 
+/// A process that reaches the ledger through a proxy of its own, which sees when it tries to.
+fn through_a_proxy(cluster: &Cluster, name: &str, role: &str, settings: &[&str]) -> (Process, Proxy) {
+    let proxy = Proxy::to(cluster.ledger().port());
+    let url = format!("ledger.url='postgres://postgres@127.0.0.1:{}/postgres'", proxy.port());
+    (cluster.process_with(name, role, &[settings, &[url.as_str()]].concat()), proxy)
+}
+
+/// Waits for enough attempts at a ledger that is away, and sees that they have become rare: at least `pause` lies between
+/// any two of the last three.
+async fn until_backed_off(proxy: &Proxy, attempts: usize, pause: Duration) -> Vec<Duration> {
+    wait::until(PATIENCE, "attempts at the ledger", async || proxy.gaps().len() >= attempts).await;
+    let gaps = proxy.gaps();
+    let last = gaps[gaps.len() - 2..].to_vec();
+    assert!(
+        last.iter().all(|gap| *gap >= pause),
+        "{pause:?} and more between attempts, in the end: {gaps:?}"
+    );
+    last
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_started_while_the_ledger_is_away_serves_from_the_pods() {
+async fn processes_started_while_the_ledger_is_away_live_on_the_pods_and_find_it_by_themselves() {
     let mut cluster = Cluster::usual().start().await;
     cluster.postgres.as_mut().expect("the plan has a ledger").stop();
-    let mut late = cluster.process("late", "allocator");
+    cluster.hydrators.clear();
+    let mut proxies = Vec::new();
+    for number in 1..=2 {
+        let (mut hydrator, proxy) = through_a_proxy(&cluster, &format!("late-{number}"), "hydrator", &[]);
+        hydrator.ready().await;
+        cluster.hydrators.push(hydrator);
+        proxies.push(proxy);
+    }
+    let (mut late, _proxy) = through_a_proxy(&cluster, "late", "allocator", &[]);
     late.ready().await;
     cluster.allocators.push(late);
     let load = cluster.load().counts(1..=500).start();
     load.until_answered(500).await;
-    load.stop().await.assert_flawless();
+
+    // A pass every half second becomes one in a second or two; the two don't keep step.
+    let mut gaps = Vec::new();
+    for proxy in &proxies {
+        gaps.extend(until_backed_off(proxy, 8, Duration::from_millis(800)).await);
+    }
+    let (shortest, longest) = (gaps.iter().min(), gaps.iter().max());
+    let jitter = longest.zip(shortest).map(|(longest, shortest)| *longest - *shortest);
+    assert!(jitter > Some(Duration::from_millis(10)), "no jitter: {gaps:?}");
 
     cluster.postgres.as_mut().expect("the plan has a ledger").launch();
-    let load = cluster.load().start();
-    until_hydrated_again(&cluster).await;
+    wait::until(PATIENCE, "one of them lays in blocks", async || {
+        let granted = "SELECT count(*) > 0 FROM blockhouse.grants WHERE holder LIKE 'late-%'";
+        cluster.ledger().psql(granted) == "t"
+    })
+    .await;
     load.stop().await.assert_flawless();
+    cluster.assert_unique();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_started_with_neither_ledger_nor_blocks_refuse_until_the_ledger_is_there() {
+    let mut cluster = Cluster::new().pods(1).postgres().sequence("tasks").start().await;
+    cluster.postgres.as_mut().expect("the plan has a ledger").stop();
+    let (alone, proxy) = through_a_proxy(&cluster, "alone", "allocator", &["redis.pods=[]"]);
+    let (poor, _proxy) = through_a_proxy(&cluster, "poor", "all", &[]);
+    // The pod knows the sequence since it was created, but has no blocks of it.
+    for (process, reason) in [(&alone, "STARTING"), (&poor, "LEDGER_UNREACHABLE")] {
+        let mut caller = Caller::new(Transport::Grpc, process.port());
+        wait::until(NOTICE, &format!("{} refuses: {reason}", process.name()), async || {
+            let outcome = caller.ask("tasks", 1, Duration::from_secs(1)).await;
+            assert!(!matches!(outcome, Outcome::Given { .. }), "{outcome:?} from nowhere");
+            matches!(outcome, Outcome::Refused { reason: said, retry_after: Some(_) } if said == reason)
+        })
+        .await;
+    }
+    assert!(!alone.is_ready().await, "nothing can answer");
+    until_backed_off(&proxy, 6, Duration::from_millis(1900)).await;
+
+    cluster.postgres.as_mut().expect("the plan has a ledger").launch();
+    cluster.allocators.extend([alone, poor]);
+    cluster.ready().await;
+    cluster.hydrated().await;
+    let load = cluster.load().counts(1..=500).start();
+    load.until_answered(300).await;
+    load.stop().await.assert_flawless();
+    cluster.assert_unique();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_neither_pods_nor_ledger_callers_are_refused_and_served_again_by_themselves() {
+    let mut cluster = Cluster::new().pods(3).postgres().hydrator().sequence("tasks").start().await;
+    let (mut allocator, proxy) = through_a_proxy(&cluster, "allocator", "allocator", &[]);
+    allocator.ready().await;
+    cluster.allocators.push(allocator);
+    let load = cluster.load().counts(1..=500).retrying().start();
+    load.until_answered(300).await;
+    cluster.postgres.as_mut().expect("the plan has a ledger").stop();
+    load.until_answered(300).await;
+    cluster.pods.iter_mut().for_each(Redis::kill);
+
+    wait::until(NOTICE, "memory is used up", async || load.refused("LEDGER_UNREACHABLE") > 0).await;
+    until_backed_off(&proxy, 6, Duration::from_millis(900)).await;
+    assert!(!cluster.allocators[0].is_ready().await, "nothing can answer");
+
+    cluster.postgres.as_mut().expect("the plan has a ledger").launch();
+    load.until_answered(100).await;
+    assert!(cluster.grants("fallback") > 0, "the ledger answers for the pods");
+    cluster.pods.iter_mut().for_each(Redis::restart);
+    cluster.hydrated().await;
+    load.until_answered(300).await;
+    let report = load.stop().await;
+    let refusals: Vec<_> = report.refused.keys().collect();
+    assert_eq!(refusals, ["LEDGER_UNREACHABLE"], "nothing else is said, and nothing is lost: {report:?}");
+    assert!(report.lost.is_empty(), "{:?}", report.lost);
     cluster.assert_unique();
 }
 

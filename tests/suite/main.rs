@@ -12,6 +12,7 @@ mod conformance;
 mod closed;
 mod cluster;
 mod compose;
+mod embedded;
 mod faults_ledger;
 mod faults_pods;
 mod harness;

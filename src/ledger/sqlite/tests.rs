@@ -399,7 +399,7 @@ fn demand_beyond_reason_saturates() {
 #[test]
 fn a_ledger_in_memory_ends_with_its_handle() {
     block_on(async {
-        let open = || Sqlite::new(":memory:", expected(None), log()).unwrap();
+        let open = || Sqlite::new(":memory:", expected(None), Duration::from_secs(5), log()).unwrap();
         let ledger = open();
         assert!(matches!(ledger.facts(None).await, Err(LedgerError::Schema(_))));
         let id = ledger.migrate().await.unwrap().identity.ledger;
@@ -411,7 +411,10 @@ fn a_ledger_in_memory_ends_with_its_handle() {
 
 #[test]
 fn an_empty_path_is_refused() {
-    assert!(matches!(Sqlite::new("", expected(None), log()).err(), Some(LedgerError::Invalid(_))));
+    assert!(matches!(
+        Sqlite::new("", expected(None), Duration::from_secs(5), log()).err(),
+        Some(LedgerError::Invalid(_))
+    ));
 }
 
 #[test]
@@ -419,7 +422,9 @@ fn a_call_dropped_before_it_was_begun_does_not_happen() {
     let file = File::new();
     let request = ask(&mut file.store());
     block_on(async {
-        let ledger = Sqlite::new(file.path().to_str().unwrap(), expected(None), log()).unwrap();
+        let ledger =
+            Sqlite::new(file.path().to_str().unwrap(), expected(None), Duration::from_secs(5), log())
+                .unwrap();
         let (release, held) = channel();
         let mut busy = ledger.ask(move |_| wait(&held));
         assert!((&mut busy).now_or_never().is_none());
@@ -435,7 +440,9 @@ fn a_grant_dropped_after_it_was_begun_goes_on_and_is_in_doubt() {
     let file = File::new();
     let request = ask(&mut file.store());
     block_on(async {
-        let ledger = Sqlite::new(file.path().to_str().unwrap(), expected(None), log()).unwrap();
+        let ledger =
+            Sqlite::new(file.path().to_str().unwrap(), expected(None), Duration::from_secs(5), log())
+                .unwrap();
         let (begun, begins): (Sender<()>, Receiver<()>) = channel();
         let (release, held) = channel();
         let same = request.clone();
@@ -457,7 +464,9 @@ fn a_panic_leaves_its_call_in_doubt_and_the_next_unharmed() {
     let file = File::new();
     let request = ask(&mut file.store());
     block_on(async {
-        let ledger = Sqlite::new(file.path().to_str().unwrap(), expected(None), log()).unwrap();
+        let ledger =
+            Sqlite::new(file.path().to_str().unwrap(), expected(None), Duration::from_secs(5), log())
+                .unwrap();
         let same = request.clone();
         let lost: Result<(), _> = ledger
             .ask(move |store| {

@@ -160,6 +160,12 @@ impl Running {
         self.report.lock().expect("no holder panics").lost.values().sum()
     }
 
+    /// Requests refused with this reason so far.
+    pub fn refused(&self, reason: &str) -> u64 {
+        let report = self.report.lock().expect("no holder panics");
+        report.refused.get(reason).copied().unwrap_or_default()
+    }
+
     /// Goes on until `more` further requests are answered.
     pub async fn until_answered(&self, more: u64) {
         let enough = self.answered() + more;

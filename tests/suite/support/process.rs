@@ -14,6 +14,8 @@ use super::{http, wait};
 /// Long enough for a start on a busy machine.
 const READY: Duration = Duration::from_secs(20);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_blockhouse");
+
 /// Runs a command to its end.
 pub fn run(arguments: &[&str]) -> Output {
     let mut command = command();
@@ -22,19 +24,25 @@ pub fn run(arguments: &[&str]) -> Output {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blockhouse"));
-    // The machine's own configuration is none of the tests' business.
+    let mut command = Command::new(BINARY);
+    forget_settings(&mut command);
+    command
+}
+
+/// The machine's own configuration is none of the tests' business.
+fn forget_settings(command: &mut Command) {
     let foreign = std::env::vars_os().map(|(name, _)| name);
     for name in foreign.filter(|name| name.to_string_lossy().starts_with("BLOCKHOUSE")) {
         command.env_remove(name);
     }
-    command
 }
 
 /// One `blockhouse serve`. Dropped, it is killed; dropped by a panic, it shows its log.
 pub struct Process {
     name: String,
     arguments: Vec<String>,
+    /// Started by this line of a shell, where it isn't started directly.
+    shell: Option<&'static str>,
     grpc: u16,
     admin: u16,
     log: PathBuf,
@@ -44,6 +52,16 @@ pub struct Process {
 impl Process {
     /// Starts `serve` with `arguments` on ports of its own; its log goes to `folder`.
     pub fn start(name: &str, folder: &Path, arguments: &[String]) -> Process {
+        Process::start_by(None, name, folder, arguments)
+    }
+
+    /// The same for a process whose files are to be limited in size: too long a write is an error, as on a full disk, and no
+    /// signal that ends it.
+    pub fn start_without_file_signals(name: &str, folder: &Path, arguments: &[String]) -> Process {
+        Process::start_by(Some(r#"trap "" XFSZ; exec "$0" "$@""#), name, folder, arguments)
+    }
+
+    fn start_by(shell: Option<&'static str>, name: &str, folder: &Path, arguments: &[String]) -> Process {
         let (grpc, admin) = (wait::free_port(), wait::free_port());
         let own = [
             format!("instance=\"{name}\""),
@@ -55,7 +73,7 @@ impl Process {
         let arguments =
             ["serve".to_owned()].into_iter().chain(own).chain(arguments.iter().cloned()).collect();
         let log = folder.join(format!("{name}.log"));
-        let mut process = Process { name: name.to_owned(), arguments, grpc, admin, log, child: None };
+        let mut process = Process { name: name.to_owned(), arguments, shell, grpc, admin, log, child: None };
         process.start_again();
         process
     }
@@ -65,8 +83,14 @@ impl Process {
         assert!(self.child.is_none(), "{} still runs", self.name);
         let log: File =
             OpenOptions::new().create(true).append(true).open(&self.log).expect("its folder exists");
+        let mut command = command();
+        if let Some(line) = self.shell {
+            command = Command::new("sh");
+            command.args(["-c", line, BINARY]);
+            forget_settings(&mut command);
+        }
         let child =
-            command().args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+            command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("the binary was built with the tests"));
     }
 
@@ -94,11 +118,15 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        let child = self.child.as_ref().expect("it runs");
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("it runs");
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, signal).expect("an own child that wasn't waited for");
+        kill_process(self.pid(), signal).expect("an own child that wasn't waited for");
     }
 
     /// `kill -9`.

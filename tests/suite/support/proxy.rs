@@ -1,10 +1,10 @@
 //! A network between a client and a server that fails as it is told.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -40,6 +40,7 @@ struct Counts {
     connections: AtomicU64,
     sent_bytes: AtomicU64,
     dropped_bytes: AtomicU64,
+    arrivals: Mutex<Vec<Instant>>,
 }
 
 impl Proxy {
@@ -82,6 +83,12 @@ impl Proxy {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
+    /// How long after the one before each of them came.
+    pub fn gaps(&self) -> Vec<Duration> {
+        let arrivals = self.counts.arrivals.lock().expect("no holder panics");
+        arrivals.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
     /// Passed on to the server so far.
     pub fn sent_bytes(&self) -> u64 {
         self.counts.sent_bytes.load(Ordering::Relaxed)
@@ -110,6 +117,7 @@ async fn accept(
 ) {
     while let Ok((client, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::Relaxed);
+        counts.arrivals.lock().expect("no holder panics").push(Instant::now());
         tokio::spawn(connection(client, server, modes.clone(), counts.clone()));
     }
 }
