@@ -1,8 +1,8 @@
 //! blockhouse against a bare tonic server of the same messages and as many threads, in turns within one run, by the same client. The
 //! bare one shares its threads between all connections, as tonic does by itself; blockhouse gives each worker its own.
 //!
-//! `cargo bench --bench end_to_end`. Prints requests a second and latencies of both, their ratio, the time from start to ready, and
-//! the resident memory after a million IDs. Bounded to about half a minute.
+//! `cargo bench --bench end_to_end`. Prints requests a second and latencies of both, their ratio, and the resident memory after a
+//! million IDs. Bounded to about half a minute.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that fails fails")]
 
 use std::net::TcpListener;
@@ -55,14 +55,13 @@ fn main() {
     let smoke = std::env::args().any(|argument| argument == "--test");
     let (rounds, round) = if smoke { (1, Duration::from_millis(100)) } else { (ROUNDS, ROUND) };
     let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-    let (blockhouse, ready) = start_blockhouse(ports[0], ports[1]);
+    let blockhouse = start_blockhouse(ports[0], ports[1]);
     let _bare = Guard(
         Command::new(std::env::current_exe().unwrap())
             .args(["--bare", &ports[2].to_string()])
             .spawn()
             .unwrap(),
     );
-    println!("embedded, from start to ready: {:.1} ms", ready.as_secs_f64() * 1e3);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         connected(ports[2]).await;
@@ -111,8 +110,7 @@ fn serve_bare() {
     runtime.block_on(Server::builder().add_service(service).serve(([127, 0, 0, 1], port).into())).unwrap();
 }
 
-fn start_blockhouse(port: u16, admin: u16) -> (Guard, Duration) {
-    let began = Instant::now();
+fn start_blockhouse(port: u16, admin: u16) -> Guard {
     let child = Command::new(env!("CARGO_BIN_EXE_blockhouse"))
         .args(["dev", "--data", ":memory:", "--set", "exercise.ratio=0", "--set", "grpc.workers=2"])
         .args(["--set", "hydrator.min_ids=100000000"])
@@ -131,7 +129,7 @@ fn start_blockhouse(port: u16, admin: u16) -> (Guard, Duration) {
         assert!(Instant::now() < deadline, "never ready");
         std::thread::sleep(Duration::from_micros(500));
     }
-    (guard, began.elapsed())
+    guard
 }
 
 fn is_ready(admin: u16) -> bool {

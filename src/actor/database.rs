@@ -238,6 +238,13 @@ impl Handler<Submit> for Database {
             submit.job.what.refuse(busy(max_wait));
             return;
         }
+        if self.slot.looked_up()
+            && let Work::LookUp { reply } = submit.job.what
+        {
+            // What is asked of a slot that is stuck isn't worth waiting for.
+            let _ = reply.send(Ok(()));
+            return;
+        }
         let waits = self.busy && !submit.job.patient;
         self.line[submit.urgency as usize].push_back(submit.job);
         self.pump(ctx);

@@ -132,6 +132,11 @@ impl Slot {
         Slot { process: Arc::clone(process), ledger, pods, state: state.into() }
     }
 
+    /// Whether the facts were read for an unknown name a moment ago: another one waits for nothing.
+    pub(super) fn looked_up(&self) -> bool {
+        self.state.borrow().looked_up_at.is_some_and(|at| at.elapsed() < UNKNOWN_NAMES_EVERY)
+    }
+
     /// Does one thing, and tells whoever asked.
     pub(super) async fn run(&self, work: Work) {
         match work {
@@ -141,16 +146,13 @@ impl Slot {
                 let _ = reply.send(granted);
             }
             Work::Refresh { max_age, reply } => {
-                let read_at = self.state.borrow().read_at;
-                let _ = reply.send(self.refresh(read_at, max_age).await);
+                let fresh = self.state.borrow().read_at.is_some_and(|at| at.elapsed() < max_age);
+                let _ = reply.send(if fresh { Ok(()) } else { self.refresh().await });
             }
+            Work::LookUp { reply } if self.looked_up() => _ = reply.send(Ok(())),
             Work::LookUp { reply } => {
-                let looked_up_at = self.state.borrow().looked_up_at;
-                let read = self.refresh(looked_up_at, UNKNOWN_NAMES_EVERY).await;
-                let mut state = self.state.borrow_mut();
-                if looked_up_at.is_none_or(|at| at.elapsed() >= UNKNOWN_NAMES_EVERY) {
-                    state.looked_up_at = Some(Instant::now());
-                }
+                let read = self.refresh().await;
+                self.state.borrow_mut().looked_up_at = Some(Instant::now());
                 let _ = reply.send(read);
             }
             Work::Other { what, call } => {
@@ -166,11 +168,8 @@ impl Slot {
         }
     }
 
-    /// Reads the facts unless that was done within `max_age`, or the ledger failed a moment ago.
-    async fn refresh(&self, last: Option<Instant>, max_age: Duration) -> Result<(), Refusal> {
-        if last.is_some_and(|at| at.elapsed() < max_age) {
-            return Ok(());
-        }
+    /// Reads the facts, unless the ledger failed a moment ago.
+    async fn refresh(&self) -> Result<(), Refusal> {
         let resting = !self.wait().is_zero();
         let read = if resting { Err(self.last_error()) } else { self.read_facts().await };
         read.map_err(|error| refusal(&error, None, self.wait()))

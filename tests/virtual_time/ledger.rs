@@ -148,3 +148,27 @@ fn a_drain_waits_for_a_refill_under_way_and_hands_it_back() {
         assert_eq!(process.discarded(), 0);
     });
 }
+
+#[test]
+fn an_unknown_name_is_refused_at_once_even_where_the_ledger_is_stuck() {
+    with(settings(), 0, 1, async |world| {
+        let process = world.start("allocator", ALLOCATOR);
+        process.ready().await;
+        let ask = async |name: &str| {
+            let began = Instant::now();
+            let refusal = process.allocate(name, 1, began + 10 * SECOND).await.err().unwrap();
+            (refusal.reason, began.elapsed())
+        };
+        assert_eq!(ask("nobody").await.0, Reason::SequenceUnknown);
+        process.link.line.set(Line::Swallows);
+        let stuck = process.take(0, 10);
+        let others = async {
+            until("the ledger is asked", PATIENCE, async || process.link.most_under_way() > 0).await;
+            ask("nobody-else").await
+        };
+        let (stuck, (reason, took)) = futures_util::future::join(stuck, others).await;
+        assert!(stuck.is_err());
+        assert_eq!(reason, Reason::SequenceUnknown);
+        assert!(took < SECOND, "it waited {took:?}");
+    });
+}
