@@ -113,7 +113,6 @@ fn serve_bare() {
 fn start_blockhouse(port: u16, admin: u16) -> Guard {
     let child = Command::new(env!("CARGO_BIN_EXE_blockhouse"))
         .args(["dev", "--data", ":memory:", "--set", "exercise.ratio=0", "--set", "grpc.workers=2"])
-        .args(["--set", "hydrator.min_ids=100000000"])
         .args([
             "--set",
             &format!("grpc.listen=127.0.0.1:{port}"),
