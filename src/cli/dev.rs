@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use super::configured::load;
 use super::failure::{Exit, Failure, Outcome};
 use super::global::Global;
 use super::run::{self, Command};
@@ -13,7 +12,7 @@ use super::ui::Ui;
 use crate::actor::Process;
 use crate::app::Running;
 use crate::block::Counters;
-use crate::config::{Assigned, Sources};
+use crate::config::{Assigned, Errors, Settings, Sources};
 use crate::ledger::{Admin, LedgerError, NewSequence};
 use crate::role::Roles;
 
@@ -67,8 +66,7 @@ impl Dev {
         if !self.redis.is_empty() {
             sources.flags.push(Assigned { by: "--redis", key: "redis.pods", value: self.redis.join(",") });
         }
-        let loaded = load(sources, ui)?;
-        run::run(loaded, Roles::ALL, ui, self)
+        run::run(sources, Roles::ALL, ui, self)
     }
 
     fn ledger(&self) -> String {
@@ -98,6 +96,10 @@ const BLOCK_SIZE: i64 = 100;
 const JS_SAFE: i64 = (1 << 53) - 1;
 
 impl Command for Dev {
+    fn check(&self, _: &Settings) -> Result<(), Errors> {
+        Ok(())
+    }
+
     async fn prepare(&self, ledger: &dyn Admin) -> Outcome {
         let unusable =
             |error: LedgerError| Failure::new(Exit::Config, format!("dev's ledger can't be used: {error}"));

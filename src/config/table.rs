@@ -274,7 +274,8 @@ fn redis_place() -> Vec<Key> {
         }),
         Key::new("redis.username", None, "For pods whose URL names none.", Maybe(Text), |s| {
             &mut s.redis.username
-        }),
+        })
+        .reloads(),
         Key::new("redis.password", None, "For pods whose URL names none.", Maybe(Secret), |s| {
             &mut s.redis.password
         })
