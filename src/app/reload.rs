@@ -85,6 +85,16 @@ mod tests {
     }
 
     #[test]
+    fn every_key_that_is_marked_for_reloads_is_taken_over_here() {
+        let keys = crate::config::keys::Keys::default();
+        let marked: Vec<_> = keys.iter().filter(|key| key.reloads).map(|key| key.name).collect();
+        let ledger = ["ledger.url", "ledger.password", "ledger.ca", "ledger.cert", "ledger.key"];
+        let expected = ["admin.token"].into_iter().chain(ledger);
+        let expected: Vec<_> = expected.chain(["redis.username", "redis.password", "log.level"]).collect();
+        assert_eq!(marked, expected, "a key that nobody takes over would be said to be in effect");
+    }
+
+    #[test]
     fn a_certificate_that_can_not_be_read_leaves_everything_as_it_was() {
         let (mut reloader, log, _guard) = running(settings(&["admin.token=old"]));
         let new =

@@ -12,7 +12,7 @@ use super::ui::Ui;
 use crate::actor::Process;
 use crate::app::Running;
 use crate::block::Counters;
-use crate::config::{Assigned, Errors, Settings, Sources};
+use crate::config::{Assigned, Sources};
 use crate::ledger::{Admin, LedgerError, NewSequence};
 use crate::role::Roles;
 
@@ -96,10 +96,6 @@ const BLOCK_SIZE: i64 = 100;
 const JS_SAFE: i64 = (1 << 53) - 1;
 
 impl Command for Dev {
-    fn check(&self, _: &Settings) -> Result<(), Errors> {
-        Ok(())
-    }
-
     async fn prepare(&self, ledger: &dyn Admin) -> Outcome {
         let unusable =
             |error: LedgerError| Failure::new(Exit::Config, format!("dev's ledger can't be used: {error}"));

@@ -23,7 +23,9 @@ pub trait Command {
     ///
     /// # Errors
     /// Everything that is missing.
-    fn check(&self, settings: &Settings) -> Result<(), Errors>;
+    fn check(&self, _settings: &Settings) -> Result<(), Errors> {
+        Ok(())
+    }
 
     /// Before anything listens: `dev` makes its ledger ready.
     ///

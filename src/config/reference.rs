@@ -78,5 +78,5 @@ fn entry(key: &Key, name: &str) -> String {
         Some(default) => format!("{name} = {default}"),
         None => format!("#{name} = \"\""),
     };
-    format!("\n# {}{secret}{reloads}\n# Must be {}.\n{set}\n", key.meaning, key.allowed())
+    format!("\n# {}{secret}\n# Must be {}.{reloads}\n{set}\n", key.meaning, key.allowed())
 }

@@ -180,7 +180,8 @@ fn ledger_place() -> Vec<Key> {
         Key::new(
             "ledger.url",
             None,
-            "The central database; 'serve' needs it. sqlite: is for one host, memory: for tests, neither for production.",
+            "The central database; 'serve' needs it. sqlite: is for one host, memory: for tests, neither for production. \
+             A reload changes its password only.",
             Maybe(LedgerUrl),
             |s| &mut s.ledger.url,
         )

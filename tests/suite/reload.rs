@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::ledger::tls::{Authority, protect};
 use crate::support::cluster::pod_in;
 use crate::support::process::Process;
 use crate::support::redis::Redis;
@@ -34,16 +35,20 @@ impl Told {
 
     /// A secret's file is written anew.
     fn secret(&self, name: &str, secret: &str) {
-        fs::write(self.folder.path().join(name), secret).expect("the folder can be written to");
+        fs::write(self.path(name), secret).expect("the folder can be written to");
     }
 
     /// As a key takes it.
     fn reference(&self, name: &str) -> String {
-        format!("file:{}", self.folder.path().join(name).display())
+        format!("file:{}", self.path(name).display())
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("told.toml")
+        self.path("told.toml")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 }
 
@@ -139,6 +144,44 @@ async fn the_next_session_at_the_ledger_has_the_new_password() {
     assert!(log.contains(r#""changed":"ledger.password""#), "{log}");
     assert!(!log.contains("needs a restart"), "{log}");
     assert!(!log.contains("-secret"), "{log}");
+}
+
+/// Gives the process a certificate that `authority` signed.
+fn set_certificate(told: &Told, authority: &Authority) {
+    authority.issue("app", "app", "DNS:app");
+    told.secret("app.crt", &authority.read("app.crt"));
+    told.secret("app.key", &authority.read("app.key"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_read_anew_though_their_paths_stay() {
+    let mut cluster = Cluster::new().pods(1).postgres().sequence("tasks").start().await;
+    let (told, first, second) = (Told::new(""), Authority::new(), Authority::new());
+    set_certificate(&told, &first);
+    let server = cluster.postgres.as_mut().expect("the plan has a ledger");
+    server.psql("CREATE ROLE app LOGIN SUPERUSER");
+    server.give("pg_hba.conf", "hostssl all app all cert\nhost all postgres all trust\n");
+    protect(server, &first);
+    told.again(&format!(
+        "ledger.url = {:?}\nledger.tls = \"require\"\nledger.cert = {:?}\nledger.key = {:?}\n",
+        server.url().replace("postgres@", "app@"),
+        told.path("app.crt"),
+        told.path("app.key")
+    ));
+    let mut process = cluster.process_from("certified", "all", &told.file());
+    process.ready().await;
+    let ledger = async |state: &str| {
+        let reached = async || process.status().await["ledger"]["state"] == state;
+        wait::until(SOON, &format!("the ledger is {state}"), reached).await;
+    };
+    ledger("up").await;
+    let server = cluster.postgres.as_mut().expect("the plan has a ledger");
+    server.give("ca.crt", &second.read("ca.crt"));
+    server.restart();
+    ledger("down").await;
+    set_certificate(&told, &second);
+    reload(&process, "ok").await;
+    ledger("up").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
