@@ -4,6 +4,8 @@
 //! (supervisor, database, buffer, hydrator, acceptor, admin HTTP); each **worker** arbiter serves its share of the
 //! connections with an allocator and a router of its own. What the actors are to each other is `actor/wiring.rs`.
 
+mod reload;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +22,15 @@ use crate::actor::process::{Fatal, Process};
 use crate::actor::wiring::{Actors, Seat, WorkerActors};
 use crate::admin;
 use crate::config::Settings;
-use crate::ledger::{self, Admin, Expected, LedgerError};
+use crate::ledger::{self, Admin, Expected, Ledger, LedgerError};
 use crate::observe::Metrics;
-use crate::pods::discovery::{self, Roster};
+use crate::observe::log::LogLevel;
+use crate::pods::discovery::{self, Roster, Servers};
 use crate::role::Roles;
 use crate::rpc::listen::{self, BindError, Listener, Watched};
 use crate::rpc::server::{Acceptor, Connections, Worker};
 use crate::shutdown::{Phase, Phases};
+pub use reload::Reloader;
 
 /// How often it is looked whether a starting process is ready.
 const READY_EVERY: Duration = Duration::from_millis(2);
@@ -63,6 +67,7 @@ pub struct App {
     plan: Plan,
     rng: Rng,
     roster: Roster,
+    pods: Servers,
     /// For `dev`, which makes it ready first.
     pub ledger: Rc<dyn Admin>,
 }
@@ -88,6 +93,9 @@ pub struct Running {
     pub admin: String,
     phase: watch::Sender<Phase>,
     asked_to_drain: watch::Receiver<bool>,
+    ledger: Rc<dyn Ledger>,
+    pods: Servers,
+    token: admin::Token,
     /// Dropped last: ends the admin servers.
     end_admin: watch::Sender<()>,
     admin_servers: Vec<JoinHandle<()>>,
@@ -136,9 +144,9 @@ impl App {
         let expected = Expected { environment: Arc::clone(&settings.environment), id: settings.ledger.id };
         let ledger = ledger::open(&settings.ledger, expected, &settings.instance, &plan.log)
             .map_err(|error: LedgerError| StartError::Config(format!("ledger.url: {error}")))?;
-        let roster = discovery::roster(&settings.redis, &mut rng, &plan.log)
+        let (roster, pods) = discovery::roster(&settings.redis, &mut rng, &plan.log)
             .map_err(|why| StartError::Config(format!("redis.pods: {why}")))?;
-        Ok(App { rng, roster, ledger, plan })
+        Ok(App { rng, roster, pods, ledger, plan })
     }
 
     /// Opens the listeners, so that a port in use is reported before anything else happens.
@@ -157,7 +165,8 @@ impl Bound {
     /// Starts every part. Returns at once; [`Running::ready`] waits until it can serve.
     pub fn start(self) -> Running {
         let Bound { app, grpc, admin } = self;
-        let App { plan, mut rng, roster, ledger } = app;
+        let App { plan, mut rng, roster, pods, ledger } = app;
+        let ledger: Rc<dyn Ledger> = ledger;
         let (settings, log) = (Arc::clone(&plan.settings), plan.log.clone());
         let addresses = grpc.iter().map(Listener::address).collect();
         let admin_address = admin.first().map_or_else(String::new, Listener::address);
@@ -172,7 +181,7 @@ impl Bound {
         let (phase, phases) = watch::channel(Phase::Starting);
         let (drain, asked_to_drain) = watch::channel(false);
 
-        let actors = Actors::start(&process, ledger, roster, phases.clone(), drain, &mut rng);
+        let actors = Actors::start(&process, Rc::clone(&ledger), roster, phases.clone(), drain, &mut rng);
         let (acceptor, dealt) = Acceptor::new(grpc, &settings.grpc, workers.max(1), log.clone());
         let workers = dealt
             .into_iter()
@@ -190,7 +199,8 @@ impl Bound {
             }
         });
         let end_admin = watch::Sender::new(());
-        let routes = admin::router(actors.control.clone(), plan.metrics, settings.admin.token.clone());
+        let token = admin::Token::new(settings.admin.token.clone());
+        let routes = admin::router(actors.control.clone(), plan.metrics, token.clone());
         let admin_servers = admin
             .into_iter()
             .filter_map(|listener| watched(listener, &log))
@@ -208,6 +218,9 @@ impl Bound {
             admin: admin_address,
             phase,
             asked_to_drain,
+            ledger,
+            pods,
+            token,
             end_admin,
             admin_servers,
             log,
@@ -276,6 +289,17 @@ impl RunningWorker {
 }
 
 impl Running {
+    /// What can change it while it runs, together with the level of its log.
+    pub fn reloader(&self, level: LogLevel) -> Reloader {
+        Reloader {
+            settings: Arc::clone(&self.process.settings),
+            ledger: Rc::clone(&self.ledger),
+            pods: self.pods.clone(),
+            token: self.token.clone(),
+            level,
+        }
+    }
+
     /// Waits until some tier can answer, and says so to whoever looks.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use blockhouse::admin::{self, Control, Listener, Peer};
+use blockhouse::admin::{self, Control, Listener, Peer, Token};
 use blockhouse::observe::metrics::{About, Metrics};
 use blockhouse::observe::status::{Ledger, Pod, Sequence, Status};
 use http::{Request, StatusCode};
@@ -87,7 +87,7 @@ impl Server {
         let process = Process::default();
         *process.0.status.lock().unwrap() = status();
         let (end, ended) = oneshot::channel();
-        let router = admin::router(process.clone(), metrics(), None);
+        let router = admin::router(process.clone(), metrics(), Token::new(None));
         let task = serve(Listener::Tcp(listener), router, ended);
         Server { process, address, end: Some(end), task }
     }
@@ -236,7 +236,7 @@ async fn from_elsewhere(
     sent: Option<&str>,
 ) -> (StatusCode, Process) {
     let process = Process::default();
-    let mut router = admin::router(process.clone(), metrics(), set.map(SecretString::from));
+    let mut router = admin::router(process.clone(), metrics(), Token::new(set.map(SecretString::from)));
     let mut request = Request::builder().method(method).uri(path).extension(Peer::Elsewhere);
     if let Some(token) = sent {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -271,12 +271,26 @@ async fn from_elsewhere_the_token_decides() {
 }
 
 #[tokio::test]
+async fn a_new_token_counts_at_once_and_the_old_one_no_longer() {
+    let token = Token::new(Some("old".into()));
+    let router = admin::router(Process::default(), metrics(), token.clone());
+    let answers = async |sent: &str| {
+        let request = Request::get("/api/v1/status").extension(Peer::Elsewhere);
+        let request = request.header("authorization", format!("Bearer {sent}"));
+        router.clone().call(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    assert_eq!((answers("old").await, answers("new").await), (200, 401));
+    token.set(Some("new".into()));
+    assert_eq!((answers("old").await, answers("new").await), (401, 200));
+}
+
+#[tokio::test]
 async fn a_unix_socket_counts_as_this_host() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let process = Process::default();
     let (_end, ended) = oneshot::channel();
-    let router = admin::router(process.clone(), metrics(), Some("secret".into()));
+    let router = admin::router(process.clone(), metrics(), Token::new(Some("secret".into())));
     serve(Listener::Unix(UnixListener::bind(&path).unwrap()), router, ended);
     let stream = UnixStream::connect(&path).await.unwrap();
     assert_status(&ask(stream, "POST", "/api/v1/drain", "").await, 202);

@@ -10,7 +10,9 @@
 //! a desk could otherwise be made to drain a process by any page that is open there.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +26,27 @@ pub enum Peer {
     ThisHost,
     /// Anywhere else.
     Elsewhere,
+}
+
+/// `admin.token`, which may change while requests are answered. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Token(Arc<ArcSwapOption<SecretString>>);
+
+impl Token {
+    /// `None` where none is set.
+    pub fn new(token: Option<SecretString>) -> Token {
+        Token(Arc::new(ArcSwapOption::new(token.map(Arc::new))))
+    }
+
+    /// For every request from now on.
+    pub fn set(&self, token: Option<SecretString>) {
+        self.0.store(token.map(Arc::new));
+    }
+
+    /// As of now.
+    pub fn get(&self) -> Option<Arc<SecretString>> {
+        self.0.load_full()
+    }
 }
 
 /// Why a request is refused.

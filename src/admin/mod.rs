@@ -19,7 +19,7 @@ mod routes;
 mod serve;
 
 pub use control::Control;
-pub use guard::Peer;
+pub use guard::{Peer, Token};
 pub use listen::Listener;
 pub use routes::router;
 pub use serve::serve;

@@ -1,7 +1,5 @@
 //! What each route answers.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
@@ -9,9 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use secrecy::SecretString;
 
-use super::{Control, guard, page};
+use super::{Control, Token, guard, page};
 use crate::observe::Metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -25,8 +22,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style
                            connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// All routes, behind the rules of [`guard`]. `token` is `admin.token`.
-pub fn router<C: Control>(control: C, metrics: Metrics, token: Option<SecretString>) -> Router {
-    let token = token.map(Arc::new);
+pub fn router<C: Control>(control: C, metrics: Metrics, token: Token) -> Router {
     Router::new()
         .route("/", get(status_page::<C>))
         .route("/metrics", get(scrape::<C>))
@@ -51,8 +47,8 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<axum::
     (status, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], body.into()).into_response()
 }
 
-async fn guarded(token: Option<Arc<SecretString>>, request: Request, next: Next) -> Response {
-    let mut response = match guard::check(&request, token.as_deref()) {
+async fn guarded(token: Token, request: Request, next: Next) -> Response {
+    let mut response = match guard::check(&request, token.get().as_deref()) {
         Ok(()) => return next.run(request).await,
         Err(denial) => answer(denial.status, TEXT, format!("{}\n", denial.message)),
     };

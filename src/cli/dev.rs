@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use super::configured::load;
 use super::failure::{Exit, Failure, Outcome};
 use super::global::Global;
 use super::run::{self, Command};
@@ -67,8 +66,7 @@ impl Dev {
         if !self.redis.is_empty() {
             sources.flags.push(Assigned { by: "--redis", key: "redis.pods", value: self.redis.join(",") });
         }
-        let loaded = load(sources, ui)?;
-        run::run(loaded, Roles::ALL, ui, self)
+        run::run(sources, Roles::ALL, ui, self)
     }
 
     fn ledger(&self) -> String {

@@ -16,6 +16,7 @@ mod lookup;
 mod man;
 mod opened;
 mod pods;
+mod reload;
 mod run;
 mod sequence;
 mod serve;

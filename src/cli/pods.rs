@@ -59,7 +59,7 @@ fn notice(facts: Facts, cluster: &Arc<str>) -> Notice {
 /// The pods that other processes share with this one: in-process ones would be our own.
 async fn find(opened: &Opened) -> Result<Vec<Arc<dyn Target>>, String> {
     let settings = &opened.settings.redis;
-    let mut pods = roster(settings, &mut fastrand::Rng::new(), &opened.log)?;
+    let (mut pods, _) = roster(settings, &mut fastrand::Rng::new(), &opened.log)?;
     let found = tokio::time::timeout(LOOK_UP, pods.wait_for(|pods| !pods.is_empty())).await;
     let found = match found {
         Ok(Ok(pods)) => pods.to_vec(),

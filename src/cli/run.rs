@@ -2,21 +2,31 @@
 
 use std::sync::Arc;
 
-use slog::{Logger, error, info};
+use slog::{Logger, error};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::configured::{load, wrong};
 use super::failure::{Exit, Failure, Outcome};
+use super::reload::Reloads;
 use super::ui::Ui;
 use crate::actor::process::{Fatal, Process};
 use crate::app::{self, App, Plan, Running, StartError};
-use crate::config::Loaded;
+use crate::config::{Errors, Settings, Sources};
 use crate::ledger::Admin;
-use crate::observe::log::{self, Origin};
+use crate::observe::log::{self, LogLevel, Origin};
 use crate::observe::metrics::{About, Metrics};
 use crate::role::Roles;
 
 /// What a command adds to a process's life.
 pub trait Command {
+    /// What its configuration must have beyond being valid; asked at the start and at every reload.
+    ///
+    /// # Errors
+    /// Everything that is missing.
+    fn check(&self, _settings: &Settings) -> Result<(), Errors> {
+        Ok(())
+    }
+
     /// Before anything listens: `dev` makes its ledger ready.
     ///
     /// # Errors
@@ -40,7 +50,9 @@ pub trait Command {
 ///
 /// # Errors
 /// It can't start or can't go on, or was cut short by a second signal.
-pub fn run(loaded: Loaded, roles: Roles, ui: &Ui, command: &impl Command) -> Outcome {
+pub fn run(sources: Sources, roles: Roles, ui: &Ui, command: &impl Command) -> Outcome {
+    let loaded = load(sources.clone(), ui)?;
+    command.check(&loaded.settings).map_err(|errors| wrong(&errors))?;
     let settings = Arc::new(loaded.settings);
     let about = About {
         environment: Arc::clone(&settings.environment),
@@ -51,27 +63,46 @@ pub fn run(loaded: Loaded, roles: Roles, ui: &Ui, command: &impl Command) -> Out
     let metrics = Metrics::new(&about, workers);
     metrics.set_unknown_keys(loaded.unknown_keys);
     let origin = Origin { instance: &settings.instance, cluster: &settings.cluster };
-    let (log, _flushed) = log::build(&settings.log, origin, ui.log_colour(), metrics.log_records_dropped());
+    let (log, flushed) = log::build(&settings.log, origin, ui.log_colour(), metrics.log_records_dropped());
     log_panics(log.clone());
     let plan = Plan { settings, roles, metrics, log, seed: fastrand::u64(..) };
-    app::block_on(live(plan, ui, command))
+    app::block_on(live(plan, flushed.level(), sources, ui, command))
 }
 
-async fn live(plan: Plan, ui: &Ui, command: &impl Command) -> Outcome {
+async fn live(plan: Plan, level: LogLevel, sources: Sources, ui: &Ui, command: &impl Command) -> Outcome {
     let mut signals = Signals::new()?;
+    let hang_up = open(SignalKind::hangup())?;
+    let metrics = plan.metrics.clone();
     let log = plan.log.clone();
     let app = App::build(plan).map_err(cannot_start)?;
     command.prepare(&*app.ledger).await?;
     let running = app.bind().map_err(cannot_start)?.start();
+    let reloader = running.reloader(level);
+    let reloads = Reloads { hang_up, sources, command, reloader, metrics, log: log.clone() };
+    tokio::select! {
+        biased;
+        outcome = until_end(running, &mut signals, &log, ui, command) => outcome,
+        never = reloads.run() => match never {},
+    }
+}
+
+/// Serves until it is asked to end, and ends.
+async fn until_end(
+    running: Running,
+    signals: &mut Signals,
+    log: &Logger,
+    ui: &Ui,
+    command: &impl Command,
+) -> Outcome {
     let process = Arc::clone(&running.process);
     let fatal = tokio::select! {
         biased;
-        _ = signals.next(&log) => None,
+        _ = signals.next() => None,
         fatal = async {
             if let Err(fatal) = running.ready().await {
                 return Some(fatal);
             }
-            tell_service_manager(&log, sd_notify::NotifyState::Ready);
+            tell_service_manager(log, sd_notify::NotifyState::Ready);
             if let Err(failure) = command.greet(&running, ui) {
                 ui.warn(failure);
             }
@@ -81,10 +112,10 @@ async fn live(plan: Plan, ui: &Ui, command: &impl Command) -> Outcome {
     if let Some(fatal) = fatal {
         return Err(cannot_go_on(fatal));
     }
-    tell_service_manager(&log, sd_notify::NotifyState::Stopping);
+    tell_service_manager(log, sd_notify::NotifyState::Stopping);
     tokio::select! {
         biased;
-        exit = signals.next(&log) => return Err(Failure::new(exit, "ended at once by a second signal")),
+        exit = signals.next() => return Err(Failure::new(exit, "ended at once by a second signal")),
         // Cut short or not, it ends as it was asked to; the log says which.
         _ = running.drain() => {}
     }
@@ -117,35 +148,27 @@ fn log_panics(log: Logger) {
     }));
 }
 
-/// The signals that a process answers to.
+/// The signals that end a process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> Outcome<Signals> {
-        let open = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(Exit::Internal, format!("can't wait for signals: {error}")))
-        };
-        Ok(Signals {
-            terminate: open(SignalKind::terminate())?,
-            interrupt: open(SignalKind::interrupt())?,
-            hang_up: open(SignalKind::hangup())?,
-        })
+        Ok(Signals { terminate: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? })
     }
 
     /// The next SIGTERM or SIGINT; gives the exit code that it would cause as the second one. Cancel safe.
-    async fn next(&mut self, log: &Logger) -> Exit {
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.terminate.recv() => return Exit::Terminated,
-                _ = self.interrupt.recv() => return Exit::Interrupted,
-                _ = self.hang_up.recv() => info!(log, "SIGHUP: nothing in this release is re-read; restart to change the configuration"),
-            }
+    async fn next(&mut self) -> Exit {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Exit::Terminated,
+            _ = self.interrupt.recv() => Exit::Interrupted,
         }
     }
+}
+
+fn open(kind: SignalKind) -> Outcome<Signal> {
+    signal(kind).map_err(|error| Failure::new(Exit::Internal, format!("can't wait for signals: {error}")))
 }

@@ -2,13 +2,14 @@
 
 use clap::Args;
 
-use super::configured::{load, sources, wrong};
+use super::configured::sources;
 use super::failure::Outcome;
 use super::global::{ConfigArgs, Global};
 use super::run::{self, Command};
 use super::ui::Ui;
 use crate::actor::Process;
 use crate::app::Running;
+use crate::config::{Errors, Settings};
 use crate::ledger::Admin;
 use crate::role::Roles;
 
@@ -37,13 +38,15 @@ impl Serve {
     /// # Errors
     /// It can't start or can't go on.
     pub fn run(&self, global: &Global, ui: &Ui) -> Outcome {
-        let loaded = load(sources(&self.config, global), ui)?;
-        loaded.settings.require_for_serve().map_err(|errors| wrong(&errors))?;
-        run::run(loaded, self.role, ui, self)
+        run::run(sources(&self.config, global), self.role, ui, self)
     }
 }
 
 impl Command for Serve {
+    fn check(&self, settings: &Settings) -> Result<(), Errors> {
+        settings.require_for_serve()
+    }
+
     async fn prepare(&self, _: &dyn Admin) -> Outcome {
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use config::Value;
 
-use super::form::{Form, Shape, Wrong};
+use super::form::{Change, Form, Shape, Wrong};
 use super::settings::Settings;
 use super::{suggest, table};
 
@@ -70,6 +70,16 @@ impl Key {
     pub(super) fn read(&self, value: &Value, into: &mut Settings) -> Result<(), Wrong> {
         self.slot.read(value, into)
     }
+
+    /// What became of it between two loads.
+    pub(super) fn change(&self, from: &mut Settings, to: &mut Settings) -> Change {
+        self.slot.change(from, to)
+    }
+
+    /// Sets it to what it is in other settings.
+    pub(super) fn carry(&self, from: &mut Settings, into: &mut Settings) {
+        self.slot.carry(from, into);
+    }
 }
 
 /// A form and the field of the settings that it fills, whatever its type.
@@ -78,6 +88,8 @@ trait Slot {
     fn shape(&self) -> Shape;
     fn read(&self, value: &Value, into: &mut Settings) -> Result<(), Wrong>;
     fn show(&self, settings: &mut Settings) -> Option<toml::Value>;
+    fn change(&self, from: &mut Settings, to: &mut Settings) -> Change;
+    fn carry(&self, from: &mut Settings, into: &mut Settings);
 }
 
 struct Place<F: Form> {
@@ -101,6 +113,14 @@ impl<F: Form> Slot for Place<F> {
 
     fn show(&self, settings: &mut Settings) -> Option<toml::Value> {
         self.form.show((self.field)(settings))
+    }
+
+    fn change(&self, from: &mut Settings, to: &mut Settings) -> Change {
+        self.form.change((self.field)(from), (self.field)(to))
+    }
+
+    fn carry(&self, from: &mut Settings, into: &mut Settings) {
+        (self.field)(into).clone_from((self.field)(from));
     }
 }
 

@@ -13,6 +13,9 @@ const HEAD: &str = "\
 # Tables merge, lists are replaced. \"\" takes back a key that has no default.
 # A duration is a whole number and one of ms, s, m, h, d. A secret is the text itself, \"file:PATH\" or
 # \"credential:NAME\" (of systemd). Relative paths start where the process was started.
+#
+# SIGHUP re-reads everything, all or nothing: what is marked so takes effect in the running process, and the log names
+# what else has changed and needs a restart.
 ";
 
 /// One key for programs.
@@ -30,6 +33,8 @@ pub struct Entry {
     pub allowed: String,
     /// Takes `file:PATH` and `credential:NAME`, and is never shown.
     pub secret: bool,
+    /// SIGHUP changes it in a running process.
+    pub reloads: bool,
 }
 
 /// Every key, in order.
@@ -42,6 +47,7 @@ pub fn entries() -> Vec<Entry> {
         meaning: key.meaning,
         allowed: key.allowed(),
         secret: key.secret,
+        reloads: key.reloads,
     });
     entries.collect()
 }
@@ -67,9 +73,10 @@ pub fn toml() -> String {
 
 fn entry(key: &Key, name: &str) -> String {
     let secret = if key.secret { " Secret." } else { "" };
+    let reloads = if key.reloads { " SIGHUP re-reads it." } else { "" };
     let set = match key.default {
         Some(default) => format!("{name} = {default}"),
         None => format!("#{name} = \"\""),
     };
-    format!("\n# {}{secret}\n# Must be {}.\n{set}\n", key.meaning, key.allowed())
+    format!("\n# {}{secret}\n# Must be {}.{reloads}\n{set}\n", key.meaning, key.allowed())
 }

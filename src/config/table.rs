@@ -180,7 +180,8 @@ fn ledger_place() -> Vec<Key> {
         Key::new(
             "ledger.url",
             None,
-            "The central database; 'serve' needs it. sqlite: is for one host, memory: for tests, neither for production.",
+            "The central database; 'serve' needs it. sqlite: is for one host, memory: for tests, neither for production. \
+             A reload changes its password only.",
             Maybe(LedgerUrl),
             |s| &mut s.ledger.url,
         )
@@ -274,7 +275,8 @@ fn redis_place() -> Vec<Key> {
         }),
         Key::new("redis.username", None, "For pods whose URL names none.", Maybe(Text), |s| {
             &mut s.redis.username
-        }),
+        })
+        .reloads(),
         Key::new("redis.password", None, "For pods whose URL names none.", Maybe(Secret), |s| {
             &mut s.redis.password
         })

@@ -22,6 +22,9 @@ use crate::config::settings;
 /// What a ledger call gives back, on the thread that made it.
 pub type Answer<'a, T> = LocalBoxFuture<'a, Result<T, LedgerError>>;
 
+/// A change that was made ready, and can't fail any more.
+pub type Change<'a> = Box<dyn FnOnce() + 'a>;
+
 /// A ledger as a serving process sees it.
 ///
 /// Implementations connect when first used and again after a failure, bounded by their connect
@@ -54,6 +57,15 @@ pub trait Ledger {
     /// Deletes grant records older than `keep`, at most `limit`, never a sequence's newest.
     /// Gives how many it deleted.
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64>;
+
+    /// Makes another log-in ready: password and certificates, for the same ledger. It counts once the change is made, from the
+    /// next connection on.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] where a certificate can't be used; nothing is changed.
+    fn log_in_with<'a>(&'a self, _settings: &settings::Ledger) -> Result<Change<'a>, LedgerError> {
+        Ok(Box::new(|| {}))
+    }
 }
 
 /// A ledger as an operator's command sees it.

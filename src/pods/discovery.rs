@@ -3,7 +3,8 @@
 mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use slog::{info, warn};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use self::lookup::Lookup;
-use super::{Target, memory, redis};
+use super::{Change, Target, memory, redis};
 use crate::config::settings;
 
 /// The pods as of now; changes with discovery. Sorted by address, no address twice.
@@ -28,16 +29,19 @@ const KNOWN_MAX: usize = 1024;
 /// known and logs once until it succeeds again; one that is empty counts as failed. Until the first one has succeeded,
 /// there are no pods.
 ///
+/// Also gives the servers behind it, whose log-in may change.
+///
 /// # Errors
 /// What is wrong with a URL, for people, without its secrets; or with the system's DNS configuration.
 pub fn roster(
     settings: &settings::Redis,
     rng: &mut fastrand::Rng,
     log: &slog::Logger,
-) -> Result<Roster, String> {
+) -> Result<(Roster, Servers), String> {
     let fixed = fixed(settings, rng)?;
+    let servers = Servers::new(settings, &fixed);
     let Some(discover) = &settings.discover else {
-        return Ok(watch::channel(fixed).1);
+        return Ok((watch::channel(fixed).1, servers));
     };
     if !fixed.is_empty() {
         return Err(
@@ -46,8 +50,8 @@ pub fn roster(
     }
     let lookup = Lookup::new(discover.clone()).map_err(|error| format!("redis.discover: {error}"))?;
     let (sender, roster) = watch::channel(fixed);
-    tokio::task::spawn_local(watch(lookup, settings.clone(), sender, log.clone()));
-    Ok(roster)
+    tokio::task::spawn_local(watch(lookup, settings.discover_interval, servers.clone(), sender, log.clone()));
+    Ok((roster, servers))
 }
 
 fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Arc<dyn Target>]>, String> {
@@ -74,17 +78,17 @@ fn fixed(settings: &settings::Redis, rng: &mut fastrand::Rng) -> Result<Arc<[Arc
 
 async fn watch(
     lookup: Lookup,
-    settings: settings::Redis,
+    interval: Duration,
+    servers: Servers,
     sender: watch::Sender<Arc<[Arc<dyn Target>]>>,
     log: slog::Logger,
 ) {
-    let mut known = Known::default();
     let mut failing = false;
     loop {
         let found = tokio::select! {
             biased;
             () = sender.closed() => return,
-            found = lookup.addresses() => found.and_then(|addresses| known.targets(&addresses, &settings)),
+            found = lookup.addresses() => found.and_then(|addresses| servers.at(&addresses)),
         };
         match found {
             Ok(targets) => {
@@ -102,7 +106,7 @@ async fn watch(
         tokio::select! {
             biased;
             () = sender.closed() => return,
-            () = sleep(settings.discover_interval) => {}
+            () = sleep(interval) => {}
         }
     }
 }
@@ -128,33 +132,61 @@ fn publish(
     }
 }
 
-/// Every server that was discovered. One that comes back is the one that was known: its pop counter counts on (S3).
-#[derive(Default)]
-struct Known(BTreeMap<String, Arc<dyn Target>>);
+/// Every server that was listed or discovered, and how one logs in. One that comes back is the one that was known: its pop
+/// counter counts on (S3).
+#[derive(Clone)]
+pub struct Servers(Arc<Mutex<Known>>);
 
-impl Known {
-    fn targets(
-        &mut self,
-        addresses: &BTreeSet<String>,
-        settings: &settings::Redis,
-    ) -> Result<Arc<[Arc<dyn Target>]>, String> {
+struct Known {
+    servers: BTreeMap<String, Arc<dyn Target>>,
+    /// For servers yet to be discovered.
+    settings: settings::Redis,
+}
+
+impl Servers {
+    fn new(settings: &settings::Redis, fixed: &[Arc<dyn Target>]) -> Servers {
+        let servers = fixed.iter().map(|target| (target.address().to_string(), Arc::clone(target))).collect();
+        Servers(Arc::new(Mutex::new(Known { servers, settings: settings.clone() })))
+    }
+
+    /// Makes another log-in ready for all of them, and for those yet to be discovered. It counts once the change is made, which
+    /// must be before this thread discovers others.
+    ///
+    /// # Errors
+    /// Why it can't be used, without its secrets; nothing is changed.
+    pub fn log_in_with(&self, settings: &settings::Redis) -> Result<Change, String> {
+        let servers: Vec<_> = self.known().servers.values().cloned().collect();
+        let changes = servers.iter().map(|server| server.log_in_with(settings));
+        let changes: Vec<Change> = changes.collect::<Result<_, _>>()?;
+        let (all, settings) = (self.clone(), settings.clone());
+        Ok(Box::new(move || {
+            all.known().settings = settings;
+            changes.into_iter().for_each(|change| change());
+        }))
+    }
+
+    fn at(&self, addresses: &BTreeSet<String>) -> Result<Arc<[Arc<dyn Target>]>, String> {
+        let Known { servers, settings } = &mut *self.known();
         for address in addresses {
-            if !self.0.contains_key(address) {
+            if !servers.contains_key(address) {
                 let server = redis::Server::parse(&format!("redis://{address}"), settings)?;
-                self.0.insert(address.clone(), Arc::new(server));
+                servers.insert(address.clone(), Arc::new(server));
             }
         }
-        if self.0.len() > KNOWN_MAX.max(addresses.len()) {
-            self.0.retain(|address, _| addresses.contains(address));
+        if servers.len() > KNOWN_MAX.max(addresses.len()) {
+            servers.retain(|address, _| addresses.contains(address));
         }
-        Ok(addresses.iter().map(|address| self.0[address].clone()).collect())
+        Ok(addresses.iter().map(|address| servers[address].clone()).collect())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What it guards is whole after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::task::LocalSet;
 
     use super::lookup::tests::{Zone, a, dns};
@@ -183,7 +215,8 @@ mod tests {
     }
 
     fn list(pods: &[&str]) -> Result<Vec<String>, String> {
-        roster(&settings(pods), &mut fastrand::Rng::with_seed(1), &log()).map(|roster| addresses(&roster))
+        roster(&settings(pods), &mut fastrand::Rng::with_seed(1), &log())
+            .map(|(roster, _)| addresses(&roster))
     }
 
     #[test]
@@ -212,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_and_discovery_together_are_refused() {
         let both = settings::Redis { discover: Some(dns()), ..settings(&["redis://a"]) };
-        let error = roster(&both, &mut fastrand::Rng::with_seed(1), &log()).unwrap_err();
+        let error = roster(&both, &mut fastrand::Rng::with_seed(1), &log()).err().unwrap();
         assert!(error.contains("redis.discover"), "{error}");
     }
 
@@ -245,7 +278,9 @@ mod tests {
             .run_until(async {
                 let lookup = zone.lookup(dns()).await;
                 let (sender, mut roster) = watch::channel(Arc::from(Vec::new()));
-                let task = tokio::task::spawn_local(watch(lookup, settings(&[]), sender, log));
+                let servers = Servers::new(&settings(&[]), &[]);
+                let interval = Duration::from_millis(1);
+                let task = tokio::task::spawn_local(watch(lookup, interval, servers, sender, log));
                 let logged = async |count: usize| {
                     let wait = async {
                         while messages.0.lock().unwrap().len() < count {
@@ -273,11 +308,21 @@ mod tests {
 
     #[test]
     fn a_server_that_comes_back_is_the_one_that_was_known() {
-        let (mut known, settings) = (Known::default(), settings(&[]));
+        let servers = Servers::new(&settings(&[]), &[]);
         let one: BTreeSet<String> = ["a:1".to_owned()].into();
-        let first = known.targets(&one, &settings).unwrap();
-        known.targets(&["b:1".to_owned()].into(), &settings).unwrap();
-        let again = known.targets(&one, &settings).unwrap();
+        let first = servers.at(&one).unwrap();
+        servers.at(&["b:1".to_owned()].into()).unwrap();
+        let again = servers.at(&one).unwrap();
         assert!(Arc::ptr_eq(&first[0], &again[0]));
+    }
+
+    #[test]
+    fn servers_yet_to_be_discovered_get_the_new_log_in_too() {
+        let servers = Servers::new(&settings(&[]), &[]);
+        let new = settings::Redis { password: Some("new".into()), ..settings(&[]) };
+        let change = servers.log_in_with(&new).unwrap();
+        assert!(servers.known().settings.password.is_none());
+        change();
+        assert!(servers.known().settings.password.is_some());
     }
 }

@@ -55,6 +55,9 @@ pub trait Pod {
     fn sweep<'a>(&'a self, scope: &'a Scope, keep: &'a [(Arc<str>, i64)]) -> Answer<'a, u64>;
 }
 
+/// A change that was made ready, and can't fail any more.
+pub type Change = Box<dyn FnOnce()>;
+
 /// A server that may be used as a pod, as any thread may hold it.
 pub trait Target: Send + Sync {
     /// `host:port`, or `memory:NUMBER`.
@@ -65,6 +68,14 @@ pub trait Target: Send + Sync {
 
     /// A pod for the present thread; connects when first used.
     fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod>;
+
+    /// Makes another log-in ready. It counts once the change is made, from every thread's next connection on.
+    ///
+    /// # Errors
+    /// Why it can't be used, without its secrets; nothing is changed.
+    fn log_in_with(&self, _settings: &settings::Redis) -> Result<Change, String> {
+        Ok(Box::new(|| {}))
+    }
 }
 
 /// Its address: how to log in is nobody's business.

@@ -5,7 +5,7 @@ mod grants;
 mod operators;
 mod pooler;
 mod replies;
-mod tls;
+pub mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;

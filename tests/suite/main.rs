@@ -23,4 +23,5 @@ mod metrics;
 mod outages;
 mod pods;
 mod process;
+mod reload;
 mod service;

@@ -17,7 +17,7 @@ pub(super) use url::{LedgerUrl, PodUrl};
 /// What the value of a key looks like.
 pub(super) trait Form {
     /// What the settings hold.
-    type Value;
+    type Value: Clone;
 
     /// Completes "must be …".
     fn allowed(&self) -> String;
@@ -32,6 +32,28 @@ pub(super) trait Form {
 
     /// Writes it so that it reads back, but for secrets. `None` where it isn't set.
     fn show(&self, value: &Self::Value) -> Option<toml::Value>;
+
+    /// What became of it between two loads. A form that hides what it shows compares what is hidden, too.
+    fn change(&self, from: &Self::Value, to: &Self::Value) -> Change {
+        Change::of(self.show(from) == self.show(to))
+    }
+}
+
+/// What became of a value between two loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is the same.
+    None,
+    /// It differs.
+    Value,
+    /// It names another server: more than a reload may change, whatever the key.
+    Place,
+}
+
+impl Change {
+    fn of(same: bool) -> Change {
+        if same { Change::None } else { Change::Value }
+    }
 }
 
 /// The TOML type that a form is written in.
@@ -141,6 +163,13 @@ impl<F: Form> Form for Maybe<F> {
     fn show(&self, value: &Self::Value) -> Option<toml::Value> {
         value.as_ref().and_then(|value| self.0.show(value))
     }
+
+    fn change(&self, from: &Self::Value, to: &Self::Value) -> Change {
+        match (from, to) {
+            (Some(from), Some(to)) => self.0.change(from, to),
+            (from, to) => Change::of(from.is_none() && to.is_none()),
+        }
+    }
 }
 
 /// Several values, at least `least`.
@@ -176,6 +205,11 @@ impl<F: Form> Form for ListOf<F> {
 
     fn show(&self, value: &Self::Value) -> Option<toml::Value> {
         Some(toml::Value::Array(value.iter().filter_map(|item| self.of.show(item)).collect()))
+    }
+
+    fn change(&self, from: &Self::Value, to: &Self::Value) -> Change {
+        let mut pairs = from.iter().zip(to);
+        Change::of(from.len() == to.len() && pairs.all(|(from, to)| self.of.change(from, to) == Change::None))
     }
 }
 

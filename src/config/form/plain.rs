@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{Form, Shape, Wrong, describe, describe_type, text};
+use super::{Change, Form, Shape, Wrong, describe, describe_type, text};
 use crate::config::{duration, nearest};
 
 /// A name that is safe in keys, labels and logs.
@@ -105,6 +105,10 @@ impl Form for Secret {
 
     fn show(&self, _: &SecretString) -> Option<toml::Value> {
         Some(toml::Value::from("***"))
+    }
+
+    fn change(&self, from: &SecretString, to: &SecretString) -> Change {
+        Change::of(from.expose_secret() == to.expose_secret())
     }
 }
 

@@ -4,7 +4,7 @@ use config::Value;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Form, Wrong, describe_type, text};
+use super::{Change, Form, Wrong, describe_type, text};
 use crate::config::{nearest, redact_url};
 
 /// The ledger. What stands behind the scheme is the engine's to judge.
@@ -33,6 +33,24 @@ impl Form for LedgerUrl {
     fn show(&self, value: &SecretString) -> Option<toml::Value> {
         Some(toml::Value::from(redact_url(value.expose_secret())))
     }
+
+    fn change(&self, from: &SecretString, to: &SecretString) -> Change {
+        let (from, to) = (from.expose_secret(), to.expose_secret());
+        if place(from) == place(to) { Change::of(from == to) } else { Change::Place }
+    }
+}
+
+/// A ledger's URL but for its password, in pieces: scheme and user, hosts and database, parameters.
+fn place(url: &str) -> Vec<&str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return vec![url] };
+    // As PostgreSQL's client reads it: what stands before the first '@' is user and password.
+    let (user, rest) = match rest.split_once('@') {
+        Some((login, rest)) => (login.split(':').next(), rest),
+        None => (None, rest),
+    };
+    let (base, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let parameters = parameters.split('&').filter(|parameter| !parameter.starts_with("password="));
+    [scheme].into_iter().chain(user).chain([base]).chain(parameters).collect()
 }
 
 fn is_behind(url: &str, scheme: &str) -> bool {
@@ -88,6 +106,10 @@ impl Form for PodUrl {
 
     fn show(&self, value: &SecretString) -> Option<toml::Value> {
         Some(toml::Value::from(redact_url(value.expose_secret())))
+    }
+
+    fn change(&self, from: &SecretString, to: &SecretString) -> Change {
+        Change::of(from.expose_secret() == to.expose_secret())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod errors;
 mod layers;
+mod reload;
 mod round_trip;
 mod secrets;
 

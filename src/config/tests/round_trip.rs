@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Two values of every key, as they are shown; secrets as they are written.
-const EXAMPLES: &[(&str, &str, &str)] = &[
+pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("environment", r#""beta""#, r#""staging""#),
     ("stage", r#""canary""#, r#""b""#),
     ("cluster", r#""eu-1""#, r#""eu-2""#),
@@ -63,6 +63,15 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("log.slow", r#""0s""#, r#""1s""#),
 ];
 
+/// What goes with keys that may not stand alone.
+pub(super) fn partner(key: &str) -> Vec<&'static str> {
+    match key {
+        "ledger.cert" => vec!["ledger.key=k"],
+        "ledger.key" => vec!["ledger.cert=c"],
+        _ => vec![],
+    }
+}
+
 #[test]
 fn every_key_has_two_examples_here() {
     let keys = Keys::default();
@@ -72,12 +81,6 @@ fn every_key_has_two_examples_here() {
 
 #[test]
 fn every_key_reads_from_file_variable_and_set_and_shows_what_was_read() {
-    // Those that may not stand alone.
-    let partner = |name| match name {
-        "ledger.cert" => vec!["ledger.key=k"],
-        "ledger.key" => vec!["ledger.cert=c"],
-        _ => vec![],
-    };
     for key in Keys::default().iter() {
         let (_, first, second) = EXAMPLES.iter().find(|(name, ..)| *name == key.name).unwrap();
         for value in [first, second] {

@@ -78,7 +78,7 @@ impl Postgres {
         let row = rows.first().ok_or_else(|| {
             LedgerError::Schema(format!(
                 "the ledger at {} is empty: run `blockhouse ledger migrate`",
-                self.target.name
+                self.target().name
             ))
         })?;
         let head = Head::read(row)?;
@@ -93,7 +93,7 @@ impl Postgres {
             ))),
             _ if head.read_only => Err(LedgerError::Unreachable(format!(
                 "the server at {} is read-only, probably a standby: point ledger.url at the primary",
-                self.target.name
+                self.target().name
             ))),
             _ => Ok(head),
         }
@@ -102,7 +102,8 @@ impl Postgres {
     /// S5, Own ledger.
     pub(super) fn expect(&self, found: &Identity) -> Result<(), LedgerError> {
         let wanted = &self.expected;
-        let name = &self.target.name;
+        let target = self.target();
+        let name = &target.name;
         if *found.environment != *wanted.environment {
             return Err(LedgerError::Wrong(format!(
                 "the ledger at {name} is of environment '{}', this process of '{}': correct ledger.url or environment",

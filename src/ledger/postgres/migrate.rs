@@ -97,7 +97,7 @@ impl Postgres {
             Some(row) => Head::read(row).map(Some),
             None => Err(LedgerError::Schema(format!(
                 "the schema 'blockhouse' at {} has lost its ledger's row: restore it",
-                self.target.name
+                self.target().name
             ))),
         }
     }
@@ -108,7 +108,7 @@ impl Postgres {
             return Err(LedgerError::Wrong(format!(
                 "there is no ledger at {}, but ledger.id pins {id}: correct ledger.url, or create a new ledger without \
                  ledger.id and then pin the id that it got",
-                self.target.name
+                self.target().name
             )));
         }
         run(connection, TABLES).await?;

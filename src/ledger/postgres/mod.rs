@@ -14,7 +14,8 @@ mod serving;
 mod tls;
 mod url;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use tokio::sync::Mutex;
 
@@ -26,7 +27,9 @@ use crate::config::settings;
 
 /// A ledger on PostgreSQL, for one thread. It never has more than one connection; calls made at the same time take turns.
 pub struct Postgres {
-    target: Target,
+    /// Of the next connection.
+    target: RefCell<Rc<Target>>,
+    instance: Box<str>,
     expected: Expected,
     /// Whether the engine's identity is compared (`ledger.incarnation`).
     fenced: bool,
@@ -48,7 +51,8 @@ impl Postgres {
         log: &slog::Logger,
     ) -> Result<Postgres, LedgerError> {
         Ok(Postgres {
-            target: Target::new(settings, instance)?,
+            target: RefCell::new(Rc::new(Target::new(settings, instance)?)),
+            instance: instance.into(),
             expected,
             fenced: settings.incarnation,
             pooled: Cell::new(false),
@@ -97,30 +101,40 @@ impl Postgres {
         self.bounded(open).await
     }
 
+    fn target(&self) -> Rc<Target> {
+        Rc::clone(&self.target.borrow())
+    }
+
     /// A connection to whatever answers.
     async fn open(&self) -> Result<Connection, LedgerError> {
+        let target = self.target();
         if !self.pooled.get() {
-            match Connection::open(&self.target, true).await {
+            match Connection::open(&target, true).await {
                 Err(error) if failure::is_refused_by_pooler(&error) => {
                     slog::warn!(self.log, "pooler refuses startup options: set statement_timeout for the ledger's role";
                         "answer" => failure::chain(&error));
                     self.pooled.set(true);
                 }
-                opened => return self.opened(opened),
+                opened => return self.opened(&target, opened),
             }
         }
-        self.opened(Connection::open(&self.target, false).await)
+        let opened = Connection::open(&target, false).await;
+        self.opened(&target, opened)
     }
 
-    fn opened(&self, opened: Result<Connection, tokio_postgres::Error>) -> Result<Connection, LedgerError> {
+    fn opened(
+        &self,
+        target: &Target,
+        opened: Result<Connection, tokio_postgres::Error>,
+    ) -> Result<Connection, LedgerError> {
         match opened {
             Ok(connection) => {
-                slog::info!(self.log, "ledger connected"; "ledger" => %self.target.name);
+                slog::info!(self.log, "ledger connected"; "ledger" => %target.name);
                 Ok(connection)
             }
             Err(error) => Err(LedgerError::Unreachable(format!(
                 "can't connect to the ledger at {}: {}",
-                self.target.name,
+                target.name,
                 failure::chain(&error)
             ))),
         }
@@ -130,11 +144,12 @@ impl Postgres {
         &self,
         opening: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let limit = self.target.connect_timeout;
+        let target = self.target();
+        let limit = target.connect_timeout;
         tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
             Err(LedgerError::Unreachable(format!(
                 "can't connect to the ledger at {}: no answer within {limit:?}",
-                self.target.name
+                target.name
             )))
         })
     }

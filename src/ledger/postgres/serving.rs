@@ -1,16 +1,19 @@
 //! What a serving process asks beside facts and grants: leases, demand, halts, pruning.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Answer, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
+use super::super::{Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
 use super::Postgres;
 use super::facts::get;
 use super::failure::Effect;
+use super::url::Target;
 use crate::block::Life;
+use crate::config::settings;
 
 /// Compare-and-set under the row's lock, by the ledger's clock when it was asked. Who doesn't get the lead writes the row
 /// as it was, so that there is always an answer.
@@ -152,6 +155,11 @@ impl Ledger for Postgres {
             let gone: i64 = reply.rows.first().map_or(Ok(0), |row| get(row, "gone"))?;
             Ok(gone.unsigned_abs())
         })
+    }
+
+    fn log_in_with<'a>(&'a self, settings: &settings::Ledger) -> Result<Change<'a>, LedgerError> {
+        let target = Rc::new(Target::new(settings, &self.instance)?);
+        Ok(Box::new(move || *self.target.borrow_mut() = target))
     }
 }
 

@@ -37,11 +37,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use deadpool_redis::redis::ConnectionInfo;
+use secrecy::{ExposeSecret, SecretString};
 
 use self::counter::Counter;
 use self::proof::Life;
 use self::script::Scripts;
-use super::{Pod, Target};
+use super::{Change, Pod, Target};
 use crate::config::settings;
 
 /// One Redis server: where it is, how to log in, and what the process knows of its pop counter. Any thread may hold it; a
@@ -53,7 +54,10 @@ pub struct Server {
 
 struct Shared {
     address: Arc<str>,
-    info: ConnectionInfo,
+    /// As it was given; its own user and password win over the settings'.
+    url: SecretString,
+    /// Of the next connection.
+    info: Mutex<Arc<ConnectionInfo>>,
     scripts: Scripts,
     /// One counter a life, the latest last: what one thread learnt protects the others.
     counters: Mutex<VecDeque<(Life, Arc<Mutex<Counter>>)>>,
@@ -69,8 +73,15 @@ impl Server {
     /// What is wrong with the URL, for people, without its secrets.
     pub fn parse(url: &str, settings: &settings::Redis) -> Result<Server, String> {
         let (address, info) = url::parse(url, settings)?;
-        let (address, scripts, counters) = (address.into(), Scripts::new(), Mutex::default());
-        Ok(Server { shared: Arc::new(Shared { address, info, scripts, counters }) })
+        Ok(Server {
+            shared: Arc::new(Shared {
+                address: address.into(),
+                url: url.into(),
+                info: Mutex::new(Arc::new(info)),
+                scripts: Scripts::new(),
+                counters: Mutex::default(),
+            }),
+        })
     }
 }
 
@@ -86,9 +97,19 @@ impl Target for Server {
     fn open(&self, settings: &settings::Redis, log: &slog::Logger) -> Rc<dyn Pod> {
         Rc::new(pod::Redis::new(wire::Wire::new(self.shared.clone(), settings, log)))
     }
+
+    fn log_in_with(&self, settings: &settings::Redis) -> Result<Change, String> {
+        let (_, info) = url::parse(self.shared.url.expose_secret(), settings)?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(move || *wire::lock(&shared.info) = Arc::new(info)))
+    }
 }
 
 impl Shared {
+    fn info(&self) -> Arc<ConnectionInfo> {
+        Arc::clone(&wire::lock(&self.info))
+    }
+
     fn counter_of(&self, life: &Life) -> Arc<Mutex<Counter>> {
         let mut counters = wire::lock(&self.counters);
         if let Some((_, counter)) = counters.iter().find(|(known, _)| known == life) {
@@ -100,5 +121,40 @@ impl Shared {
         let counter: Arc<Mutex<Counter>> = Arc::default();
         counters.push_back((life.clone(), counter.clone()));
         counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Settings, Sources, load};
+
+    fn settings(set: &[&str]) -> settings::Redis {
+        let set = set.iter().map(|&assignment| assignment.to_owned()).collect();
+        let Settings { redis, .. } = load(Sources { set, ..Sources::default() }).unwrap().settings;
+        redis
+    }
+
+    #[test]
+    fn another_log_in_counts_once_the_change_is_made_but_for_what_the_url_itself_says() {
+        let old = settings(&["redis.username=app", "redis.password=old"]);
+        let new = settings(&["redis.username=app2", "redis.password=new"]);
+        let log_in = |server: &Server| {
+            let info = server.shared.info();
+            let login = info.redis_settings();
+            (login.username().unwrap_or_default().to_owned(), login.password().unwrap_or_default().to_owned())
+        };
+        let pair = |user: &str, password: &str| (user.to_owned(), password.to_owned());
+        for (url, before, after) in [
+            ("redis://a", pair("app", "old"), pair("app2", "new")),
+            ("redis://me:own@a", pair("me", "own"), pair("me", "own")),
+            ("redis://:own@a", pair("app", "own"), pair("app2", "own")),
+        ] {
+            let server = Server::parse(url, &old).unwrap();
+            let change = server.log_in_with(&new).unwrap();
+            assert_eq!(log_in(&server), before, "{url}");
+            change();
+            assert_eq!(log_in(&server), after, "{url}");
+        }
     }
 }

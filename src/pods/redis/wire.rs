@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
-use deadpool_redis::redis::{self, Pipeline, ServerError, Value};
+use deadpool_redis::redis::{self, ConnectionInfo, Pipeline, ServerError, Value};
 use deadpool_redis::{Connection, Pool};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, WeakShared};
@@ -27,7 +27,8 @@ pub(super) struct Wire(Rc<Inner>);
 
 struct Inner {
     server: Arc<Shared>,
-    pool: Pool,
+    /// Opens the connection, logged in as the server's log-in was when it was made.
+    pool: RefCell<(Arc<ConnectionInfo>, Pool)>,
     timeout: Duration,
     connect_timeout: Duration,
     prefix: Arc<str>,
@@ -60,12 +61,8 @@ pub(super) struct Request<'a> {
 
 impl Wire {
     pub(super) fn new(server: Arc<Shared>, settings: &settings::Redis, log: &slog::Logger) -> Wire {
-        let config =
-            redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let manager = deadpool_redis::Manager::new_with_config(server.info.clone(), config)
-            .expect("an address that was parsed is one that can be tried");
-        let pool =
-            Pool::builder(manager).max_size(1).build().expect("a pool without time-outs needs no runtime");
+        let info = server.info();
+        let pool = RefCell::new((Arc::clone(&info), pool(&info)));
         let log = log.new(slog::o!("address" => server.address.to_string()));
         Wire(Rc::new(Inner {
             server,
@@ -147,10 +144,30 @@ impl Wire {
     }
 }
 
+impl Inner {
+    /// The pool of the present log-in.
+    fn pool(&self) -> Pool {
+        let info = self.server.info();
+        let (of, present) = &mut *self.pool.borrow_mut();
+        if !Arc::ptr_eq(of, &info) {
+            (*of, *present) = (Arc::clone(&info), pool(&info));
+        }
+        present.clone()
+    }
+}
+
+/// A pool of one connection.
+fn pool(info: &ConnectionInfo) -> Pool {
+    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let manager = deadpool_redis::Manager::new_with_config(info.clone(), config)
+        .expect("an address that was parsed is one that can be tried");
+    Pool::builder(manager).max_size(1).build().expect("a pool without time-outs needs no runtime")
+}
+
 impl Link {
     async fn open(inner: &Inner) -> Result<Link, PodError> {
         let failed = |error: String| PodError::Failed(format!("cannot connect: {error}"));
-        let pooled = inner.pool.get().await.map_err(|error| match error {
+        let pooled = inner.pool().get().await.map_err(|error| match error {
             deadpool_redis::PoolError::Backend(error) => failed(error.to_string()),
             error => failed(error.to_string()),
         })?;

@@ -12,19 +12,19 @@ use super::{Client, ask, life, server_with_tasks};
 use crate::support::postgres::Postgres;
 
 /// A certificate authority made for one test.
-struct Authority {
+pub struct Authority {
     folder: TempDir,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let authority = Authority { folder: tempfile::tempdir().unwrap() };
         authority.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt");
         authority
     }
 
     /// Makes `{name}.key` and `{name}.crt`.
-    fn issue(&self, name: &str, common_name: &str, alternative: &str) {
+    pub fn issue(&self, name: &str, common_name: &str, alternative: &str) {
         fs::write(self.file("san"), format!("subjectAltName={alternative}")).unwrap();
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={common_name} -keyout {name}.key -out {name}.csr"
@@ -40,17 +40,17 @@ impl Authority {
         assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.file(name)).unwrap()
     }
 }
 
 /// Makes the server speak TLS with a certificate for `localhost`.
-fn protect(server: &mut Postgres, authority: &Authority) {
+pub fn protect(server: &mut Postgres, authority: &Authority) {
     authority.issue("server", "localhost", "DNS:localhost");
     server.give("server.key", &authority.read("server.key"));
     server.give("server.crt", &authority.read("server.crt"));

@@ -1,7 +1,7 @@
 //! A whole cluster for one test: private servers, a migrated ledger, and blockhouse processes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -203,6 +203,13 @@ impl Cluster {
         let fixed = ["--role", role, "--config", &config].into_iter();
         let own = settings.iter().flat_map(|setting| ["--set", *setting]);
         let arguments: Vec<String> = fixed.chain(own).map(str::to_owned).collect();
+        Process::start(name, self.folder.path(), &arguments)
+    }
+
+    /// The same, with a configuration file of its own behind the cluster's.
+    pub fn process_from(&self, name: &str, role: &str, file: &Path) -> Process {
+        let (config, file) = (self.config.to_string_lossy(), file.to_string_lossy());
+        let arguments = ["--role", role, "--config", &config, "--config", &file].map(str::to_owned);
         Process::start(name, self.folder.path(), &arguments)
     }
 
