@@ -217,6 +217,7 @@ impl Hydration {
                 .sequences()
                 .map(|sequence| (Arc::clone(&sequence.facts.name), sequence.high_water()))
                 .collect(),
+            read_at_us: self.process.known.read_at_us().unwrap_or(0),
         };
         let members = self.pods.usable();
         join_all(members.iter().map(|member| async {

@@ -108,7 +108,9 @@ pub(super) fn refusal(error: &LedgerError, ask: Option<&Ask>, wait: Duration) ->
             Refusal::new(Reason::SequenceRetired, format!("sequence '{name}' was retired"))
         }
         LedgerError::Closed(why) => {
-            let message = format!("the ledger is closed: {why}; see `blockhouse ledger show`");
+            let message = format!(
+                "the ledger is closed: {why}; see `blockhouse ledger show`, and accept it with `blockhouse ledger accept-failover`"
+            );
             Refusal::new(Reason::LedgerClosed, message).retry_after(Duration::from_secs(5))
         }
         LedgerError::RateCapped { allowed } => {

@@ -110,7 +110,7 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     match ledger.state {
         "closed" => problem(
             format!("the ledger is closed: {error}"),
-            "pods and reserve serve on; see `blockhouse ledger show`".to_owned(),
+            "pods and reserve serve on; see `blockhouse ledger show`, and accept it with `blockhouse ledger accept-failover`".to_owned(),
         ),
         "refused" => problem(
             format!("the ledger is refused: {error}"),

@@ -94,7 +94,8 @@ impl Knowledge {
     }
 
     /// Takes in what the ledger says of itself. Environment and pin were checked where it was read.
-    /// `descends` says whether the life known here led to the one it is in.
+    /// `descends` says whether the life known here led to the one it is in. One that is closed may have lost what was known of it
+    /// before: whoever knows something already learns nothing from it.
     ///
     /// # Errors
     /// Why the ledger must not be used, for people.
@@ -102,6 +103,7 @@ impl Knowledge {
         &mut self,
         theirs: &Identity,
         descends: bool,
+        open: bool,
         catalogue: Catalogue,
     ) -> Result<bool, String> {
         self.believe(&Arc::from(LEDGER), theirs)?;
@@ -110,6 +112,9 @@ impl Knowledge {
                 "the ledger is in life {} of another line of history than life {}, which this process follows: it may be an old primary or a restored copy",
                 theirs.life.epoch, ours.life.epoch
             ));
+        }
+        if !open && self.identity.is_some() {
+            return Ok(false);
         }
         let mut learnt = self.advance(theirs, true)?;
         learnt |= self.take_catalogue(catalogue);
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn the_ledger_makes_a_dissenting_pod_stop_tier_3_only() {
         let mut known = knowledge(None);
-        known.hear_ledger(&identity(1, 1, 1), true, catalogue(1, 1)).unwrap();
+        known.hear_ledger(&identity(1, 1, 1), true, true, catalogue(1, 1)).unwrap();
         known.hear_pod(&"b".into(), Some(&identity(2, 1, 1)), Some("here"), None).unwrap_err();
         assert!(known.pods_usable() && known.conflict().is_some());
         known.forget_pod("b");
@@ -247,15 +252,15 @@ mod tests {
     #[test]
     fn lives_and_catalogues_only_move_forward() {
         let mut known = knowledge(None);
-        known.hear_ledger(&identity(1, 3, 3), true, catalogue(3, 7)).unwrap();
+        known.hear_ledger(&identity(1, 3, 3), true, true, catalogue(3, 7)).unwrap();
         assert_eq!(
             known.hear_pod(&"a".into(), Some(&identity(1, 2, 2)), None, Some(catalogue(2, 9))),
             Ok(false)
         );
         assert_eq!(known.catalogue().stamp, Stamp { epoch: 3, version: 7 });
         known.hear_pod(&"a".into(), Some(&identity(1, 3, 4)), None, None).unwrap_err();
-        assert_eq!(known.hear_ledger(&identity(1, 4, 4), true, catalogue(4, 7)), Ok(true));
-        known.hear_ledger(&identity(1, 5, 5), false, catalogue(5, 8)).unwrap_err();
+        assert_eq!(known.hear_ledger(&identity(1, 4, 4), true, true, catalogue(4, 7)), Ok(true));
+        known.hear_ledger(&identity(1, 5, 5), false, true, catalogue(5, 8)).unwrap_err();
         assert_eq!(known.identity().unwrap().life.epoch, 4);
     }
 }

@@ -42,12 +42,12 @@ impl LedgerRow {
     }
 
     /// What a process must know, put together from the rows of all sequences in the order of their names.
-    pub fn facts(self, rows: Vec<SequenceRow>, descends: bool) -> Facts {
+    pub fn facts(self, rows: Vec<SequenceRow>, descends: bool, read_at_us: i64) -> Facts {
         let stamp = Stamp { epoch: self.identity.life.epoch, version: self.catalogue_version };
         let granted = rows.iter().map(|row| (row.facts.name.clone(), row.granted)).collect();
         let sequences = rows.into_iter().map(|row| (row.facts.name.clone(), row.facts)).collect();
         let catalogue = Catalogue { stamp, sequences };
-        Facts { identity: self.identity, state: self.state, descends, catalogue, granted }
+        Facts { identity: self.identity, state: self.state, descends, catalogue, granted, read_at_us }
     }
 }
 

@@ -190,7 +190,7 @@ impl Ledger for Memory {
         self.answer(move |tables| {
             let ledger = tables.ledger.clone();
             let descends = known.is_none_or(|known| known == ledger.identity.life);
-            Ok(ledger.facts(tables.rows(), descends))
+            Ok(ledger.facts(tables.rows(), descends, tables.now_us()))
         })
     }
 

@@ -54,6 +54,22 @@ pub trait Ledger {
     /// Stops tier 3 of a sequence (S6, or an operator). The first reason stays.
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()>;
 
+    /// Says what one cluster knows to a ledger that is closed, and opens it if that is provably safe (S3). Only the cluster's leader
+    /// is heard, or anybody where nobody leads.
+    fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
+        let _ = report;
+        Box::pin(async {
+            Ok(Reported::Waits("this engine is opened by nobody else than an operator".to_owned()))
+        })
+    }
+
+    /// Closes the ledger if it is still in `life`: whoever saw that it went back in time names the life that is condemned, so that
+    /// two servers behind one address can't close each other. `false` where the engine keeps one life for good.
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+        let _ = (life, known_epoch, why);
+        Box::pin(async { Ok(false) })
+    }
+
     /// Deletes grant records older than `keep`, at most `limit`, never a sequence's newest.
     /// Gives how many it deleted.
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64>;
@@ -87,6 +103,13 @@ pub trait Admin: Ledger {
 
     /// The grant that `id` came from.
     fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>>;
+
+    /// Takes a closed ledger as it is for the one to go on with, after moving every sequence above all that anybody knows. Without
+    /// `really` nothing is changed.
+    fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
+        let _ = (accept, really);
+        Box::pin(async { Err(LedgerError::Invalid("this engine has no failover to accept".to_owned())) })
+    }
 
     /// Schema, lives and leases, for `ledger show`.
     fn history(&self) -> Answer<'_, History>;
@@ -180,6 +203,63 @@ pub enum State {
     Closed(Arc<str>),
 }
 
+/// What one cluster knows, said to a closed ledger.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Whose word it is.
+    pub cluster: Arc<str>,
+    /// Who says it.
+    pub holder: Arc<str>,
+    /// The closing that it answers.
+    pub closed: Life,
+    /// The life that is followed; `None` for somebody who knows nothing.
+    pub follows: Option<Life>,
+    /// When the high waters were read, by the clock of the ledger they were read from (µs since 1970).
+    pub read_at_us: Option<i64>,
+    /// Every known sequence, and its high water.
+    pub sequences: Vec<(crate::block::SequenceFacts, i64)>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reported {
+    /// The ledger is open (again).
+    Open,
+    /// It stays closed, and for what it waits.
+    Waits(String),
+}
+
+/// How an operator accepts a failover.
+#[derive(Debug, Clone, Default)]
+pub struct Accept {
+    /// Clusters whose report nobody waits for.
+    pub without: Vec<String>,
+    /// Sequences that must go on above this ID.
+    pub at_least: Vec<(String, i64)>,
+}
+
+/// What accepting does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// What must be said or done first; nothing was changed then.
+    pub problem: Option<String>,
+    /// Every sequence, and where it goes on.
+    pub moves: Vec<Move>,
+}
+
+/// One sequence's move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Which.
+    pub sequence: Arc<str>,
+    /// The ledger's counter.
+    pub stands: i64,
+    /// The greatest ID that anybody reports; `None` if nobody does.
+    pub reported: Option<i64>,
+    /// Nothing at or below it is granted any more.
+    pub to: i64,
+}
+
 /// What a process must know, as read from the ledger.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -193,6 +273,8 @@ pub struct Facts {
     pub catalogue: Catalogue,
     /// The last granted ID of each sequence.
     pub granted: Vec<(Arc<str>, i64)>,
+    /// When that was read, by the ledger's clock (µs since 1970): every grant committed before is in it.
+    pub read_at_us: i64,
 }
 
 /// Who leads a cluster.

@@ -29,6 +29,7 @@ struct State {
     lists: BTreeMap<(Arc<str>, i64), VecDeque<Span>>,
     high_waters: BTreeMap<Arc<str>, i64>,
     raised: u64,
+    read_at_us: Option<i64>,
     popped: BTreeMap<Arc<str>, u64>,
 }
 
@@ -105,6 +106,7 @@ impl State {
             catalogue: (published && stamp != seen.stamp).then(|| self.catalogue.clone()),
             high_waters_seen: self.raised,
             high_waters: (self.raised != seen.high_waters).then(|| self.high_waters.clone()),
+            read_at_us: self.read_at_us,
         }
     }
 
@@ -179,6 +181,7 @@ impl State {
         for (sequence, high_water) in &notice.high_waters {
             self.raise(sequence, *high_water);
         }
+        self.read_at_us = self.read_at_us.max(Some(notice.read_at_us));
         Ok(())
     }
 
@@ -263,6 +266,7 @@ mod tests {
             cluster: "eu".into(),
             catalogue: Arc::new(Catalogue { stamp, ..Catalogue::default() }),
             high_waters: vec![("tasks".into(), high_water)],
+            read_at_us: high_water,
         }
     }
 

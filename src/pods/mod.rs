@@ -141,6 +141,8 @@ pub struct Heartbeat {
     pub high_waters_seen: u64,
     /// By sequence; present only if `high_waters_seen` differs from what the caller has seen.
     pub high_waters: Option<BTreeMap<Arc<str>, i64>>,
+    /// When its high waters were last read from the ledger, by the ledger's clock (µs since 1970); `None` if never.
+    pub read_at_us: Option<i64>,
 }
 
 /// What a pop brought.
@@ -178,6 +180,8 @@ pub struct Notice {
     pub catalogue: Arc<Catalogue>,
     /// The ledger's counters, by sequence.
     pub high_waters: Vec<(Arc<str>, i64)>,
+    /// When those were read, by the ledger's clock (µs since 1970).
+    pub read_at_us: i64,
 }
 
 /// What went wrong, by what became of the call.

@@ -19,6 +19,7 @@ mod harness;
 mod herd;
 mod ledger;
 mod ledger_conformance;
+mod lives;
 mod metrics;
 mod outages;
 mod pods;

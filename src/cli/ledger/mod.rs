@@ -1,5 +1,6 @@
 //! `ledger`: the central database.
 
+mod accept_failover;
 mod migrate;
 mod show;
 
@@ -12,7 +13,8 @@ use super::ui::Ui;
 const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate
-  blockhouse ledger show";
+  blockhouse ledger show
+  blockhouse ledger accept-failover --dry-run";
 
 /// Prepare and look at the ledger.
 #[derive(Debug, Args)]
@@ -26,6 +28,7 @@ pub struct Ledger {
 enum Command {
     Migrate(migrate::Migrate),
     Show(show::Show),
+    AcceptFailover(accept_failover::AcceptFailover),
 }
 
 impl Ledger {
@@ -37,6 +40,7 @@ impl Ledger {
         match &self.command {
             Command::Migrate(migrate) => migrate.run(global, ui).await,
             Command::Show(show) => show.run(global, ui).await,
+            Command::AcceptFailover(accept) => accept.run(global, ui).await,
         }
     }
 }

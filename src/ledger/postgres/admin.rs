@@ -6,8 +6,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::super::{
-    Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord, Migrated,
-    NewSequence, SequenceChange, SequenceRow, State,
+    Accept, Accepted, Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord,
+    Migrated, NewSequence, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -75,6 +75,10 @@ impl Admin for Postgres {
                 Some(row) => grant_record(row).map(Some),
             }
         })
+    }
+
+    fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
+        Box::pin(self.accept_failover(accept, really))
     }
 
     fn history(&self) -> Answer<'_, History> {

@@ -132,7 +132,8 @@ impl Postgres {
     async fn facts_as_they_stand(&self, known: Option<Life>) -> Result<(Head, Facts), LedgerError> {
         let sql = format!(
             "SELECT {LEDGER_COLUMNS}, {SEQUENCE_COLUMNS},
-                    $2 IS NULL OR EXISTS (SELECT FROM blockhouse.lives WHERE epoch = $2 AND token = $3) AS descends
+                    $2 IS NULL OR EXISTS (SELECT FROM blockhouse.lives WHERE epoch = $2 AND token = $3) AS descends,
+                    (extract(epoch FROM now()) * 1000000)::bigint AS read_at_us
                FROM blockhouse.ledger AS l LEFT JOIN blockhouse.sequences AS s ON true"
         );
         let (epoch, token) = (known.map(|life| life.epoch), known.map(|life| life.token));
@@ -153,6 +154,7 @@ impl Postgres {
                 ..Catalogue::default()
             },
             granted: Vec::new(),
+            read_at_us: get(&reply.rows[0], "read_at_us")?,
         };
         for row in &reply.rows {
             // A ledger without sequences is one row of nulls.

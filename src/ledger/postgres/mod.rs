@@ -9,6 +9,7 @@ mod connection;
 mod facts;
 mod failure;
 mod grant;
+mod lives;
 mod migrate;
 mod serving;
 mod tls;

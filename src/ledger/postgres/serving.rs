@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
+use super::super::{
+    Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+};
 use super::Postgres;
 use super::facts::get;
 use super::failure::Effect;
@@ -141,6 +143,14 @@ impl Ledger for Postgres {
                 _ => Err(LedgerError::Unknown(sequence.to_owned())),
             }
         })
+    }
+
+    fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
+        Box::pin(self.send_report(report))
+    }
+
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.close(life, known_epoch, why))
     }
 
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64> {

@@ -65,9 +65,9 @@ BEGIN
         PERFORM blockhouse.fence(asked_epoch);
         -- Neither changes within a transaction that writes: a server leaves recovery once, and a transaction
         -- begun in recovery stays read-only.
-        SELECT i.system_identifier, i.timeline INTO here FROM blockhouse.incarnation() AS i;
+        SELECT i.system_identifier, i.timeline, i.started_at INTO here FROM blockhouse.incarnation() AS i;
     ELSE
-        SELECT NULL::bigint AS system_identifier, NULL::text AS timeline INTO here;
+        SELECT NULL::bigint AS system_identifier, NULL::text AS timeline, NULL::timestamptz AS started_at INTO here;
     END IF;
 
     -- Whatever must hold when the grant commits stands in this WHERE, on the sequence's own row or on the ledger's row under
@@ -86,6 +86,7 @@ BEGIN
            AND l.state = 'open' AND l.epoch = asked_epoch AND l.token = asked_token
            AND (NOT fenced OR (l.system_identifier = here.system_identifier
                                AND l.timeline = here.timeline
+                               AND l.started_at = here.started_at
                                AND l.table_oid = to_regclass('blockhouse.sequences')::oid))
            AND s.generation = asked_generation
            AND s.halted IS NULL

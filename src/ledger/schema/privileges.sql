@@ -12,7 +12,9 @@ BEGIN
         GRANT INSERT, UPDATE, DELETE ON blockhouse.demand TO blockhouse_service;
         GRANT DELETE ON blockhouse.grants TO blockhouse_service;
         GRANT EXECUTE ON FUNCTION blockhouse.incarnation(), blockhouse.changed(), blockhouse.fence(bigint),
-            blockhouse.halt(text, text),
+            blockhouse.difference(), blockhouse.close(bigint, uuid, bigint, text), blockhouse.halt(text, text),
+            blockhouse.report(text, text, uuid, bigint, uuid, bigint, text[], bigint[], bigint[], bigint[], bigint[], bigint[],
+                bigint[], bigint[]),
             blockhouse.grant_ids(text, bigint, bigint, uuid, bigint, bigint, bigint, bigint, text, text, text, text, boolean)
             TO blockhouse_service;
     END IF;

@@ -97,7 +97,7 @@ impl Tables<'_> {
             Some(known) => self.lives()?.iter().any(|record| record.life == known),
             None => true,
         };
-        Ok(self.ledger.clone().facts(self.sequences()?, descends))
+        Ok(self.ledger.clone().facts(self.sequences()?, descends, self.now_us))
     }
 
     /// See [`crate::ledger::Ledger::grant`]. Counter and record move together, from what was just read under the

@@ -54,10 +54,15 @@ impl Pod for Redis {
                 args.arg(seen.stamp.epoch).arg(seen.stamp.version).arg(seen.high_waters);
             };
             let (proof, payload) = self.wire.call(Request { script, scope: None, args: &args }).await?;
-            let (identity, epoch, version, raised, catalogue, high_waters) =
-                read::<(Option<String>, Option<i64>, Option<i64>, u64, Option<String>, Option<Pairs>)>(
-                    payload,
-                )?;
+            let (identity, epoch, version, raised, catalogue, high_waters, read_at) = read::<(
+                Option<String>,
+                Option<i64>,
+                Option<i64>,
+                u64,
+                Option<String>,
+                Option<Pairs>,
+                Option<i64>,
+            )>(payload)?;
             let (_, cluster) = proof.owner;
             Ok(Heartbeat {
                 run_id: proof.life.run_id.into(),
@@ -67,6 +72,7 @@ impl Pod for Redis {
                 catalogue: catalogue.as_deref().map(parse::<Catalogue>).transpose()?,
                 high_waters_seen: raised,
                 high_waters: high_waters.map(by_sequence),
+                read_at_us: read_at,
             })
         }
         .boxed_local()
@@ -136,7 +142,7 @@ impl Pod for Redis {
                 .call::<Option<(String, i64, String)>>(&self.script().publish, Some(&scope), |args| {
                     args.arg(environment).arg(life.epoch).arg(life.token.to_string()).arg(&identity);
                     let Stamp { epoch, version } = notice.catalogue.stamp;
-                    args.arg(epoch).arg(version).arg(&catalogue);
+                    args.arg(epoch).arg(version).arg(&catalogue).arg(notice.read_at_us);
                     pairs(args, &notice.high_waters);
                 })
                 .await?;

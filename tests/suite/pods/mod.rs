@@ -93,6 +93,7 @@ fn notice(epoch: i64, version: i64, high_water: i64) -> Notice {
             sequences: [(tasks.name.clone(), tasks)].into(),
         }),
         high_waters: vec![("tasks".into(), high_water)],
+        read_at_us: high_water,
     }
 }
 

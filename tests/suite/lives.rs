@@ -1,0 +1,96 @@
+//! A ledger with several lives (S3): it goes through restarts by itself, and through a failover by an operator's word.
+
+use std::time::Duration;
+
+use crate::support::load::Running;
+use crate::support::process::Process;
+use crate::support::{Cluster, wait};
+
+/// How long processes may take to notice that the ledger is another, or open again.
+const NOTICE: Duration = Duration::from_secs(20);
+
+async fn until_ledger_is(process: &Process, state: &str) {
+    wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
+        process.status().await["ledger"]["state"] == state
+    })
+    .await;
+}
+
+/// Waits for a grant of this life.
+async fn until_granted_in(cluster: &Cluster, epoch: i64) {
+    let granted = format!("SELECT count(*) FROM blockhouse.grants WHERE epoch = {epoch}");
+    wait::until(NOTICE, "a grant of the new life", async || cluster.ledger().psql(&granted) != "0").await;
+}
+
+fn epoch(cluster: &Cluster) -> i64 {
+    cluster.ledger().psql("SELECT epoch FROM blockhouse.ledger").parse().expect("a number")
+}
+
+async fn ends_flawless(cluster: &Cluster, load: Running) {
+    load.until_answered(300).await;
+    load.stop().await.assert_flawless();
+    cluster.assert_unique();
+}
+
+/// The kinds of stop, by the signal that asks for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_last_hour() {
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().counts(1..=500).start();
+    load.until_answered(300).await;
+    for life in 2..=4 {
+        cluster.postgres.as_mut().expect("the plan has a ledger").restart();
+        until_granted_in(&cluster, life).await;
+        assert_eq!(epoch(&cluster), life, "one closing for each restart");
+        let moved = cluster.ledger().psql(&format!(
+            "SELECT bool_and(m.reason = 'restarted' AND m.moved_to - m.moved_from = (
+                 SELECT sum(g.count) FROM blockhouse.grants AS g WHERE g.sequence = m.sequence AND g.epoch < {life}))
+               FROM blockhouse.moves AS m WHERE m.epoch = {life}"
+        ));
+        assert_eq!(moved, "t", "as much as was granted in the last recorded hour");
+    }
+    ends_flawless(&cluster, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_accepts_it() {
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().counts(1..=500).start();
+    load.until_answered(300).await;
+    let mut primary = cluster.postgres.take().expect("the plan has a ledger");
+    let mut standby = primary.standby();
+    standby.fall_behind();
+    let lost = "SELECT count(*) FROM blockhouse.grants WHERE sequence = 'tasks'";
+    let replicated = standby.psql(lost);
+    wait::until(NOTICE, "grants that only the primary has", async || primary.psql(lost) != replicated).await;
+    primary.crash();
+    standby.promote();
+    standby.replace(&mut primary);
+    cluster.postgres = Some(standby);
+
+    for process in &cluster.hydrators {
+        until_ledger_is(process, "closed").await;
+    }
+    // The cluster knows of more than the standby has: its last grants are lost there.
+    let number = |sql: &str| cluster.ledger().psql(sql).parse::<i64>().unwrap_or(0);
+    let reported = "SELECT high_water FROM blockhouse.reports WHERE sequence = 'tasks'";
+    let stands = number("SELECT granted FROM blockhouse.sequences WHERE name = 'tasks'");
+    wait::until(NOTICE, "the cluster reports what was lost", async || number(reported) > stands).await;
+    let reported = number(reported);
+    load.until_answered(300).await;
+
+    let shown = cluster.succeed(&["ledger", "accept-failover", "--dry-run"]);
+    assert!(shown.contains(&reported.to_string()), "{shown}");
+    cluster.succeed(&["ledger", "accept-failover", "--yes"]);
+    let life = epoch(&cluster);
+    until_granted_in(&cluster, life).await;
+    let first =
+        format!("SELECT min(first) FROM blockhouse.grants WHERE sequence = 'tasks' AND epoch = {life}");
+    let gap = number("SELECT failover_gap FROM blockhouse.sequences WHERE name = 'tasks'");
+    wait::until(NOTICE, "tasks is granted again", async || number(&first) > 0).await;
+    assert_eq!(number(&first), reported + gap + 1);
+    for process in cluster.hydrators.iter() {
+        until_ledger_is(process, "up").await;
+    }
+    ends_flawless(&cluster, load).await;
+}
