@@ -9,6 +9,7 @@ pub mod counters;
 pub mod demand;
 pub mod exercise;
 pub mod health;
+pub mod hour;
 pub mod knowledge;
 pub mod life;
 pub mod line;
@@ -20,8 +21,9 @@ pub mod span;
 pub mod stash;
 pub mod tripwire;
 
-pub use catalogue::{Catalogue, SequenceFacts, Stamp};
+pub use catalogue::{Catalogue, OnFailover, SequenceFacts, Stamp};
 pub use counters::Counters;
+pub use hour::Hour;
 pub use knowledge::Knowledge;
 pub use life::{Identity, Life};
 pub use range::{Cause, Doubt, Range, Tally};

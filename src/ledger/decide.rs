@@ -3,11 +3,15 @@
 //!
 //! PostgreSQL decides the same inside its statements; `tests/conformance` holds all of them to it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::{
-    Expected, Facts, Grant, GrantRecord, GrantRequest, LedgerError, NewSequence, SequenceChange, SequenceRow,
-    State,
+    Expected, Facts, Grant, GrantRecord, GrantRequest, LedgerError, NewSequence, Purpose, SequenceChange,
+    SequenceRow, State,
 };
-use crate::block::{Catalogue, Identity, SequenceFacts, Span, Stamp};
+use crate::block::hour::share;
+use crate::block::{Catalogue, Hour, Identity, OnFailover, SequenceFacts, Span, Stamp};
 
 /// What a ledger says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct LedgerRow {
     pub state: State,
     /// Raised with every change of a sequence's facts.
     pub catalogue_version: i64,
+    /// What it does after a failover.
+    pub on_failover: OnFailover,
 }
 
 impl LedgerRow {
@@ -46,7 +52,7 @@ impl LedgerRow {
         let stamp = Stamp { epoch: self.identity.life.epoch, version: self.catalogue_version };
         let granted = rows.iter().map(|row| (row.facts.name.clone(), row.granted)).collect();
         let sequences = rows.into_iter().map(|row| (row.facts.name.clone(), row.facts)).collect();
-        let catalogue = Catalogue { stamp, sequences };
+        let catalogue = Catalogue { stamp, on_failover: self.on_failover, sequences };
         Facts { identity: self.identity, state: self.state, descends, catalogue, granted, read_at_us }
     }
 }
@@ -54,7 +60,7 @@ impl LedgerRow {
 /// What `request` gets of the sequence whose row is `row`: the grant to commit, or the refusal.
 ///
 /// `recorded` is the last ID of the sequence's newest recorded grant, 0 without any. Nothing is granted that is not
-/// above both it and what the caller knows (S3).
+/// above both it and what the caller knows (S3). `hour` and `now_us` are what the cap goes by.
 ///
 /// # Errors
 /// Every refusal that [`LedgerError`] has for a grant.
@@ -63,6 +69,7 @@ pub fn grant(
     row: Option<&SequenceRow>,
     recorded: i64,
     request: &GrantRequest,
+    (hour, now_us): (&Hour, i64),
 ) -> Result<Grant, LedgerError> {
     let life = ledger.identity.life;
     if let State::Closed(why) = &ledger.state {
@@ -96,6 +103,18 @@ pub fn grant(
     let left = facts.last.saturating_sub(*granted).max(0);
     let exhausted = LedgerError::Exhausted { left };
     let Some(count) = size(left, request) else { return Err(exhausted) };
+    let least = request.least.max(1);
+    let allowed = |spent: i64| match cap(ledger.on_failover, facts, request.purpose) {
+        Some(cap) => cap.saturating_sub(spent).max(0),
+        None => i64::MAX,
+    };
+    let room = allowed(hour.spent(Hour::slot_of(now_us)));
+    if room < least {
+        let wait_us = hour.wait_us(now_us, |spent| allowed(spent) >= least);
+        let wait = Duration::from_micros(wait_us.unsigned_abs());
+        return Err(LedgerError::RateCapped { allowed: room, wait });
+    }
+    let count = count.min(room);
     let span = granted.checked_add(1).and_then(|first| Span::new(first, count)).ok_or(exhausted)?;
     Ok(Grant { span, number: grants + 1, generation: facts.generation, life, left: left - count })
 }
@@ -105,6 +124,35 @@ fn size(left: i64, request: &GrantRequest) -> Option<i64> {
     let least = request.least.max(1);
     let welcome = request.want.min(left / 64);
     (left >= least).then(|| request.need.max(welcome).max(least).min(left))
+}
+
+/// The most that an hour may see of a sequence before a grant for `purpose` is refused.
+fn cap(on_failover: OnFailover, facts: &SequenceFacts, purpose: Purpose) -> Option<i64> {
+    let capped = on_failover == OnFailover::Jump && facts.failover_gap > 0;
+    capped.then(|| share(facts.failover_gap, purpose == Purpose::Hydrate))
+}
+
+/// Refuses to cap sequences that were granted more than their gap in the last hour: by name, what was granted, and the gap.
+///
+/// # Errors
+/// [`LedgerError::Invalid`].
+pub fn may_cap(over: &[(Arc<str>, i64, i64)]) -> Result<(), LedgerError> {
+    if over.is_empty() {
+        return Ok(());
+    }
+    let each =
+        over.iter().map(|(name, spent, gap)| format!("'{name}' {spent} IDs, with a failover gap of {gap}"));
+    Err(LedgerError::Invalid(format!(
+        "more was granted in the last hour than a jump would leave out: of {}; raise the gap \
+         (`blockhouse sequence set NAME --failover-gap N`), or try again within an hour",
+        each.collect::<Vec<_>>().join(", of ")
+    )))
+}
+
+/// The sequence, where `gap` is too small for what it was granted in the last hour.
+pub fn over(facts: &SequenceFacts, gap: i64, hour: &Hour, now_us: i64) -> Option<(Arc<str>, i64, i64)> {
+    let spent = hour.spent(Hour::slot_of(now_us));
+    (gap > 0 && spent > gap && !facts.retired).then(|| (Arc::clone(&facts.name), spent, gap))
 }
 
 /// What is recorded of a grant, in the transaction that makes it.
@@ -194,13 +242,12 @@ mod tests {
 
     use super::*;
     use crate::block::Life;
-    use crate::ledger::Purpose;
 
     const LIFE: Life = Life { epoch: 3, token: Uuid::from_u128(7) };
 
     fn ledger() -> LedgerRow {
         let identity = Identity { ledger: Uuid::from_u128(1), environment: "test".to_owned(), life: LIFE };
-        LedgerRow { identity, state: State::Open, catalogue_version: 1 }
+        LedgerRow { identity, state: State::Open, catalogue_version: 1, on_failover: OnFailover::Wait }
     }
 
     fn row(first: i64, last: i64, granted: i64) -> SequenceRow {
@@ -232,6 +279,16 @@ mod tests {
         }
     }
 
+    /// What a ledger grants of which nothing was taken in the last hour.
+    fn granted_at_rest(
+        ledger: &LedgerRow,
+        row: Option<&SequenceRow>,
+        recorded: i64,
+        request: &GrantRequest,
+    ) -> Result<Grant, LedgerError> {
+        grant(ledger, row, recorded, request, (&Hour::default(), 1_700_000_000_000_000))
+    }
+
     /// Numbers of every magnitude, the edges of `i64` included.
     fn ids() -> impl Strategy<Value = i64> {
         prop_oneof![
@@ -246,16 +303,16 @@ mod tests {
     fn a_closed_ledger_says_so_before_anything_else() {
         let closed = LedgerRow { state: State::Closed("another timeline".into()), ..ledger() };
         let stale = GrantRequest { life: Life { epoch: 2, ..LIFE }, ..request(1, 1, 1) };
-        let refusal = grant(&closed, None, 0, &stale);
+        let refusal = granted_at_rest(&closed, None, 0, &stale);
         assert!(matches!(refusal, Err(LedgerError::Closed(why)) if why == "another timeline"));
     }
 
     #[test]
     fn a_counter_below_its_own_newest_record_grants_nothing() {
         let row = row(1, 1000, 50);
-        let refusal = grant(&ledger(), Some(&row), 60, &request(1, 1, 1));
+        let refusal = granted_at_rest(&ledger(), Some(&row), 60, &request(1, 1, 1));
         assert!(matches!(refusal, Err(LedgerError::WentBack { granted: 50, known: 60 })));
-        assert!(grant(&ledger(), Some(&row), 50, &request(1, 1, 1)).is_ok());
+        assert!(granted_at_rest(&ledger(), Some(&row), 50, &request(1, 1, 1)).is_ok());
     }
 
     #[test]
@@ -263,7 +320,10 @@ mod tests {
         let mut old = row(1, 1000, 50);
         old.facts.halted = Some("long ago".into());
         let newer = GrantRequest { generation: 2, known_high_water: 51, ..request(1, 1, 1) };
-        assert!(matches!(grant(&ledger(), Some(&old), 0, &newer), Err(LedgerError::WentBack { .. })));
+        assert!(matches!(
+            granted_at_rest(&ledger(), Some(&old), 0, &newer),
+            Err(LedgerError::WentBack { .. })
+        ));
     }
 
     proptest! {
@@ -277,7 +337,7 @@ mod tests {
             let (need, want) = (need.max(least), want.max(need).max(least));
             let row = row(first, last, granted);
             let left = i128::from(last) - i128::from(granted);
-            match grant(&ledger(), Some(&row), granted, &request(least, need, want)) {
+            match granted_at_rest(&ledger(), Some(&row), granted, &request(least, need, want)) {
                 Ok(grant) => {
                     let welcome = i128::from(want).min(left / 64);
                     prop_assert_eq!(i128::from(grant.span.count()), left.min(welcome.max(need.into())));
@@ -304,7 +364,7 @@ mod tests {
             let mut row = row(first, last, first - 1);
             for (least, more, welcome) in asks {
                 let ask = request(least, least + more, least + more + welcome);
-                let Ok(grant) = grant(&ledger(), Some(&row), row.granted, &ask) else { continue };
+                let Ok(grant) = granted_at_rest(&ledger(), Some(&row), row.granted, &ask) else { continue };
                 prop_assert_eq!((grant.span.first(), grant.number), (row.granted + 1, row.grants + 1));
                 (row.granted, row.grants) = (grant.span.last(), grant.number);
                 prop_assert!(row.granted <= last);
@@ -318,7 +378,7 @@ mod tests {
             (least, need, want) in any::<(i64, i64, i64)>(),
         ) {
             let ask = GrantRequest { known_high_water: known, ..request(least, need, want) };
-            if let Ok(grant) = grant(&ledger(), Some(&row(1, 100, granted)), 0, &ask) {
+            if let Ok(grant) = granted_at_rest(&ledger(), Some(&row(1, 100, granted)), 0, &ask) {
                 prop_assert!(grant.span.within(granted + 1, 100));
                 prop_assert!(known <= granted);
             }

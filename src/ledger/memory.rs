@@ -11,7 +11,7 @@ use super::{
     Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
     LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange, SequenceRow, State,
 };
-use crate::block::{Identity, Life, SequenceFacts};
+use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -44,6 +44,7 @@ struct Tables {
 /// One sequence.
 struct Stored {
     row: SequenceRow,
+    hour: Hour,
     /// Its grants, by first ID.
     records: BTreeMap<i64, GrantRecord>,
 }
@@ -59,7 +60,12 @@ impl Memory {
         };
         let tables = Tables {
             started: Instant::now(),
-            ledger: LedgerRow { identity, state: State::Open, catalogue_version: 1 },
+            ledger: LedgerRow {
+                identity,
+                state: State::Open,
+                catalogue_version: 1,
+                on_failover: OnFailover::Wait,
+            },
             sequences: BTreeMap::new(),
             leases: BTreeMap::new(),
             demand: BTreeMap::new(),
@@ -114,12 +120,13 @@ impl Tables {
 
     fn grant(&mut self, request: &GrantRequest) -> Result<Grant, LedgerError> {
         let at_us = self.now_us();
-        let Some(Stored { row, records }) = self.sequences.get_mut(&request.sequence) else {
-            return decide::grant(&self.ledger, None, 0, request);
+        let Some(Stored { row, hour, records }) = self.sequences.get_mut(&request.sequence) else {
+            return decide::grant(&self.ledger, None, 0, request, (&Hour::default(), at_us));
         };
         let recorded = records.last_key_value().map_or(0, |(_, record)| record.span.last());
-        let grant = decide::grant(&self.ledger, Some(row), recorded, request)?;
+        let grant = decide::grant(&self.ledger, Some(row), recorded, request, (hour, at_us))?;
         (row.granted, row.grants) = (grant.span.last(), grant.number);
+        hour.add(grant.span.count(), Hour::slot_of(at_us));
         records.insert(grant.span.first(), decide::record(&grant, request, at_us));
         Ok(grant)
     }
@@ -130,10 +137,39 @@ impl Tables {
             decide::taken(new)?;
             return Ok(Created { row: row.clone(), new: false });
         }
-        let stored = Stored { row: row.clone(), records: BTreeMap::new() };
+        let stored = Stored { row: row.clone(), hour: Hour::default(), records: BTreeMap::new() };
         self.sequences.insert(new.name.clone(), stored);
         self.ledger.catalogue_version += 1;
         Ok(Created { row, new: true })
+    }
+
+    /// Where a gap would cap a sequence, it must cover the last hour.
+    fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
+        let (Some(gap), OnFailover::Jump) = (gap, self.ledger.on_failover) else { return Ok(()) };
+        let stored = self.sequences.get(sequence);
+        let over =
+            stored.and_then(|Stored { row, hour, .. }| decide::over(&row.facts, gap, hour, self.now_us()));
+        decide::may_cap(over.as_slice())
+    }
+
+    fn set_on_failover(&mut self, to: OnFailover) -> Result<(), LedgerError> {
+        if to == self.ledger.on_failover {
+            return Ok(());
+        }
+        if to == OnFailover::Jump {
+            if let State::Closed(why) = &self.ledger.state {
+                return Err(LedgerError::Closed(why.to_string()));
+            }
+            let now_us = self.now_us();
+            let sequences = self.sequences.values();
+            let over = |Stored { row, hour, .. }: &Stored| {
+                decide::over(&row.facts, row.facts.failover_gap, hour, now_us)
+            };
+            decide::may_cap(&sequences.filter_map(over).collect::<Vec<_>>())?;
+        }
+        self.ledger.on_failover = to;
+        self.ledger.catalogue_version += 1;
+        Ok(())
     }
 
     fn prune(&mut self, keep: Duration, limit: u32) -> u64 {
@@ -260,8 +296,16 @@ impl Admin for Memory {
     }
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
+        let covers = self.answer(move |tables| tables.check_gap(sequence, change.failover_gap));
         let changed = self.alter(sequence, |facts| decide::change(facts, change));
-        Box::pin(async { changed.await.map(|(row, ())| row) })
+        Box::pin(async {
+            covers.await?;
+            changed.await.map(|(row, ())| row)
+        })
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        self.answer(move |tables| tables.set_on_failover(to))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -284,13 +328,14 @@ impl Admin for Memory {
 
     fn history(&self) -> Answer<'_, History> {
         self.answer(|tables| {
-            let LedgerRow { identity, state, .. } = tables.ledger.clone();
+            let LedgerRow { identity, state, on_failover, .. } = tables.ledger.clone();
             let lives = vec![LifeRecord { life: identity.life, reason: "created".to_owned(), at_us: 0 }];
             Ok(History {
                 identity,
                 state,
                 schema: (SCHEMA, SCHEMA),
                 engine: vec![("engine".to_owned(), "memory".to_owned())],
+                on_failover,
                 lives,
                 leases: tables.leases(),
                 sequences: tables.rows(),

@@ -16,7 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use crate::block::{Catalogue, Identity, Life, Span};
+use crate::block::{Catalogue, Identity, Life, OnFailover, Span};
 use crate::config::settings;
 
 /// What a ledger call gives back, on the thread that made it.
@@ -95,6 +95,12 @@ pub trait Admin: Ledger {
     /// Changes block size, buffer or gap, or raises the maximum. Gives the row as it then is.
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow>;
 
+    /// Sets what the ledger does after a failover, for all who use it.
+    ///
+    /// Refuses [`OnFailover::Jump`] where a sequence was granted more than its gap in the last hour: from the first moment on
+    /// a report and the gap must cover everything granted.
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()>;
+
     /// Clears a halt. `false` if there was none.
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;
 
@@ -140,7 +146,8 @@ impl Purpose {
 /// Asks for IDs of one sequence.
 ///
 /// The grant is `min(left, max(need, min(want, left / 64)))` IDs where `left` is what the sequence has,
-/// and is refused as exhausted where `left < least`.
+/// and is refused as exhausted where `left < least`. Where the ledger jumps after a failover it is also no more than what
+/// the sequence's gap leaves of this hour, and refused as rate capped where that is less than `least`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantRequest {
     /// Which sequence.
@@ -436,6 +443,8 @@ pub struct History {
     pub schema: (i32, i32),
     /// What the engine says of itself: system identifier, timeline and so on, for people.
     pub engine: Vec<(String, String)>,
+    /// What it does after a failover.
+    pub on_failover: OnFailover,
     /// Every life, oldest first.
     pub lives: Vec<LifeRecord>,
     /// Every cluster's lease.
@@ -479,6 +488,8 @@ pub enum LedgerError {
     RateCapped {
         /// IDs that a smaller request could have.
         allowed: i64,
+        /// When there will be enough, if nobody else takes it.
+        wait: Duration,
     },
     /// Another life or generation than the caller knows: read the facts, then ask again.
     #[error("the ledger has moved on: {0}")]

@@ -22,7 +22,7 @@ use super::{
     Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
     Ledger, LedgerError, Migrated, NewSequence, SequenceChange, SequenceRow,
 };
-use crate::block::Life;
+use crate::block::{Life, OnFailover};
 
 /// Requests that wait for the file's thread; one more waits where it is.
 const QUEUE: usize = 16;
@@ -148,6 +148,10 @@ impl Admin for Sqlite {
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         let (sequence, change) = (sequence.to_owned(), change.clone());
         self.ask(move |store| store.write(|tables| tables.set(&sequence, &change)))
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        self.ask(move |store| store.write(|tables| tables.set_on_failover(to)))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {

@@ -6,6 +6,7 @@
 // A failed expectation of a test's helper is the test's failure.
 #![allow(clippy::unwrap_used)]
 
+pub mod cap;
 pub mod catalogue;
 pub mod clusters;
 pub mod fences;
@@ -61,6 +62,17 @@ macro_rules! behaviours {
                 a_raised_maximum_gives_ids_again,
                 sequences_do_not_touch_one_another,
                 grants_of_many_at_once_are_distinct_and_contiguous,
+            }
+            cap {
+                a_ledger_waits_until_it_is_told_to_jump,
+                a_ledger_that_waits_caps_nothing,
+                at_the_cap_a_grant_is_smaller_and_then_refused,
+                a_sequence_that_is_used_up_says_so_before_its_cap,
+                hydrating_leaves_a_quarter_of_the_hour,
+                a_raised_gap_gives_ids_again,
+                the_greatest_gap_of_all_is_no_obstacle,
+                a_cap_that_is_broken_already_is_refused,
+                many_at_once_are_granted_no_more_than_the_gap,
             }
             fences {
                 a_halted_sequence_grants_nothing_until_it_is_resumed,

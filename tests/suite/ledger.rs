@@ -1,5 +1,6 @@
 //! The ledger on a real PostgreSQL.
 
+mod cap;
 mod fences;
 mod grants;
 mod lives;

@@ -51,6 +51,7 @@ fn page(history: &History, colour: bool) -> String {
         ("environment", identity.environment.clone()),
         ("state", state),
         ("epoch", identity.life.epoch.to_string()),
+        ("on failover", history.on_failover.name().to_owned()),
         ("schema", format!("{schema} (readable from {readable_from})")),
         ("sequences", history.sequences.len().to_string()),
     ];
@@ -104,6 +105,7 @@ fn listed(history: &History) -> Value {
         "state": state,
         "closed_because": reason,
         "epoch": identity.life.epoch,
+        "on_failover": history.on_failover,
         "schema": history.schema.0,
         "readable_from": history.schema.1,
         "sequences": history.sequences.len(),
@@ -118,7 +120,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::block::{Identity, Life};
+    use crate::block::{Identity, Life, OnFailover};
     use crate::ledger::{LeaseRecord, LifeRecord};
 
     fn history() -> History {
@@ -128,6 +130,7 @@ mod tests {
             state: State::Closed("the timeline changed".into()),
             schema: (1, 1),
             engine: vec![("timeline".into(), "2".into())],
+            on_failover: OnFailover::Wait,
             lives: vec![LifeRecord { life, reason: "migrate".into(), at_us: 0 }],
             leases: vec![LeaseRecord { cluster: "east".into(), leader: "a".into(), seconds_left: -7 }],
             sequences: Vec::new(),

@@ -1,10 +1,12 @@
 //! What an operator's command asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::super::decide;
 use super::super::{
     Accept, Accepted, Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord,
     Migrated, NewSequence, SequenceChange, SequenceRow, State,
@@ -13,10 +15,13 @@ use super::Postgres;
 use super::connection::Params;
 use super::facts::{LEDGER_COLUMNS, SEQUENCE_COLUMNS, get, sequence_row};
 use super::failure::Effect;
-use crate::block::{Life, Span};
+use crate::block::{Life, OnFailover, Span};
 
 /// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
-const LOCKED: &str = "(SELECT FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+const LOCKED: &str = "(SELECT on_failover FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+
+/// What a sequence was granted in the last hour.
+const SPENT: &str = "blockhouse.spent(s.issued, s.slot, s.starts, blockhouse.present_slot())";
 
 /// Not in a closed ledger: a sequence that it lost would begin again from its first ID.
 const CREATE: &str = "
@@ -55,6 +60,10 @@ impl Admin for Postgres {
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         Box::pin(self.set_sequence(sequence, change))
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        Box::pin(self.decide_on_failover(to))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -124,6 +133,7 @@ impl Postgres {
                     buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
                     failover_gap = coalesce($6, s.failover_gap)
                FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired AND s.last <= coalesce($2, s.last)
+                AND ($6 IS NULL OR $6 = 0 OR l.on_failover = 'wait' OR $6 >= {SPENT})
              RETURNING {SEQUENCE_COLUMNS}"
         );
         if change.block_size.is_some_and(|size| size < 1) || change.failover_gap.is_some_and(|gap| gap < 0) {
@@ -143,6 +153,7 @@ impl Postgres {
         if let Some(row) = reply.rows.first() {
             return sequence_row(row);
         }
+        self.check_gap(sequence, change.failover_gap).await?;
         match self.find(sequence).await? {
             None => Err(LedgerError::Unknown(sequence.to_owned())),
             Some(row) if row.facts.retired => Err(LedgerError::Retired),
@@ -150,6 +161,30 @@ impl Postgres {
                 "the maximum of '{sequence}' is {} and can only be raised",
                 row.facts.last
             ))),
+        }
+    }
+
+    /// Why a gap was refused, if it was: it would cap the sequence at less than it was granted in the last hour.
+    async fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
+        let sql = format!(
+            "SELECT s.name AS sequence, {SPENT} AS spent, $2 AS gap
+               FROM blockhouse.sequences AS s, blockhouse.ledger AS l
+              WHERE s.name = $1 AND NOT s.retired AND l.on_failover = 'jump' AND $2 > 0 AND $2 < {SPENT}"
+        );
+        let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT), (&gap, Type::INT8)]).await?;
+        decide::may_cap(&reply.rows.iter().map(over).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    async fn decide_on_failover(&self, to: OnFailover) -> Result<(), LedgerError> {
+        let sql = "SELECT sequence, spent, gap FROM blockhouse.set_on_failover($1)";
+        let reply = self.ask(Effect::Writes, sql, &[(&to.name(), Type::TEXT)]).await?;
+        decide::may_cap(&reply.rows.iter().map(over).collect::<Result<Vec<_>, _>>()?)?;
+        let facts = self.read_facts(None).await?;
+        match facts.state {
+            State::Closed(why) if facts.catalogue.on_failover != to => {
+                Err(LedgerError::Closed(why.to_string()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -196,6 +231,7 @@ impl Postgres {
             state: head.state,
             schema: head.schema,
             engine: if self.fenced { self.list(ENGINE, engine_fact).await? } else { Vec::new() },
+            on_failover: head.on_failover,
             lives: self.list(lives, life_record).await?,
             leases: self.list(leases, lease_record).await?,
             sequences: self.list(&sequences, sequence_row).await?,
@@ -209,6 +245,11 @@ impl Postgres {
     ) -> Result<Vec<T>, LedgerError> {
         self.ask(Effect::Reads, sql, &[]).await?.rows.iter().map(read).collect()
     }
+}
+
+/// A sequence that was granted more in the last hour than its gap.
+fn over(row: &Row) -> Result<(Arc<str>, i64, i64), LedgerError> {
+    Ok((Arc::from(get::<&str>(row, "sequence")?), get(row, "spent")?, get(row, "gap")?))
 }
 
 fn engine_fact(row: &Row) -> Result<(String, String), LedgerError> {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use uuid::Uuid;
 
 use super::failure::Outcome;
-use crate::block::{Identity, Life, SequenceFacts, Span};
+use crate::block::hour;
+use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts, Span};
 use crate::ledger::decide::{self, LedgerRow};
 use crate::ledger::{
     Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord, LedgerError,
@@ -69,6 +70,7 @@ pub fn ledger(sql: &Connection) -> Outcome<LedgerRow> {
             },
             state,
             catalogue_version: row.get("catalogue_version")?,
+            on_failover: OnFailover::of_name(row.get_ref("on_failover")?.as_str()?).unwrap_or_default(),
         })
     })?;
     Ok(row)
@@ -83,7 +85,7 @@ pub fn found(
     now_us: i64,
 ) -> rusqlite::Result<()> {
     sql.execute(
-        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, ?4, 'open', NULL, 1, ?5, 1)",
+        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, ?4, 'open', NULL, 1, ?5, 1, 'wait')",
         (SCHEMA, READABLE_FROM, id.to_string(), environment, token.to_string()),
     )?;
     sql.execute("INSERT INTO lives VALUES (1, ?1, 'created', ?2)", (token.to_string(), now_us))?;
@@ -107,13 +109,24 @@ impl Tables<'_> {
         let newest = "SELECT first + (count - 1) FROM grants WHERE sequence = ? ORDER BY first DESC LIMIT 1";
         let recorded: Option<i64> =
             self.sql.query_row(newest, [&request.sequence], |row| row.get(0)).optional()?;
-        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request)?;
+        let mut hour = self.hour(&request.sequence)?;
+        let cap = (&hour, self.now_us);
+        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request, cap)?;
+        hour.add(grant.span.count(), Hour::slot_of(self.now_us));
         self.sql.execute(
-            "UPDATE sequences SET granted = ?2, grants = ?3 WHERE name = ?1",
-            (&request.sequence, grant.span.last(), grant.number),
+            "UPDATE sequences SET granted = ?2, grants = ?3, issued = ?4, slot = ?5, starts = ?6 WHERE name = ?1",
+            (&request.sequence, grant.span.last(), grant.number, hour.issued, hour.slot, Starts(hour.starts)),
         )?;
         self.record(&request.sequence, &decide::record(&grant, request, self.now_us))?;
         Ok(grant)
+    }
+
+    fn hour(&self, sequence: &str) -> rusqlite::Result<Hour> {
+        let query = "SELECT issued, slot, starts FROM sequences WHERE name = ?";
+        let hour = self.sql.query_row(query, [sequence], |row| {
+            Ok(Hour { issued: row.get(0)?, slot: row.get(1)?, starts: row.get::<_, Starts>(2)?.0 })
+        });
+        Ok(hour.optional()?.unwrap_or_default())
     }
 
     fn record(&self, sequence: &str, record: &GrantRecord) -> rusqlite::Result<usize> {
@@ -212,7 +225,31 @@ impl Tables<'_> {
     /// See [`crate::ledger::Admin::set`].
     pub fn set(&self, sequence: &str, change: &SequenceChange) -> Outcome<SequenceRow> {
         let (row, ()) = self.alter(sequence, |facts| decide::change(facts, change))?;
+        if self.ledger.on_failover == OnFailover::Jump && change.failover_gap.is_some() {
+            decide::may_cap(self.over(&row.facts)?.as_slice())?;
+        }
         Ok(row)
+    }
+
+    /// See [`crate::ledger::Admin::set_on_failover`].
+    pub fn set_on_failover(&self, to: OnFailover) -> Outcome<()> {
+        if to == self.ledger.on_failover {
+            return Ok(());
+        }
+        if to == OnFailover::Jump {
+            if let State::Closed(why) = &self.ledger.state {
+                return Err(LedgerError::Closed(why.to_string()).into());
+            }
+            let over: Outcome<Vec<_>> = self.sequences()?.iter().map(|row| self.over(&row.facts)).collect();
+            decide::may_cap(&over?.into_iter().flatten().collect::<Vec<_>>())?;
+        }
+        let set = "UPDATE ledger SET on_failover = ?, catalogue_version = catalogue_version + 1";
+        self.sql.execute(set, [to.name()])?;
+        Ok(())
+    }
+
+    fn over(&self, facts: &SequenceFacts) -> Outcome<Option<(Arc<str>, i64, i64)>> {
+        Ok(decide::over(facts, facts.failover_gap, &self.hour(&facts.name)?, self.now_us))
     }
 
     /// See [`crate::ledger::Ledger::halt`].
@@ -247,7 +284,7 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::history`].
     pub fn history(&self) -> Outcome<History> {
-        let LedgerRow { identity, state, .. } = self.ledger.clone();
+        let LedgerRow { identity, state, on_failover, .. } = self.ledger.clone();
         let engine = [
             ("engine", format!("SQLite {}", rusqlite::version())),
             ("file", self.sql.path().filter(|path| !path.is_empty()).unwrap_or(":memory:").to_owned()),
@@ -257,6 +294,7 @@ impl Tables<'_> {
             state,
             schema: schema(self.sql)?,
             engine: engine.map(|(what, value)| (what.to_owned(), value)).into(),
+            on_failover,
             lives: self.lives()?,
             leases: self.leases()?,
             sequences: self.sequences()?,
@@ -387,6 +425,23 @@ struct Text(Uuid);
 impl FromSql for Text {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Text> {
         Uuid::parse_str(value.as_str()?).map(Text).map_err(FromSqlError::other)
+    }
+}
+
+/// Thirteen numbers, as an array in JSON.
+struct Starts([i64; hour::SLOTS]);
+
+impl FromSql for Starts {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Starts> {
+        serde_json::from_str(value.as_str()?).map(Starts).map_err(FromSqlError::other)
+    }
+}
+
+impl ToSql for Starts {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let text = serde_json::to_string(&self.0)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        Ok(text.into())
     }
 }
 
