@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::super::{
     Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord, Migrated,
-    NewSequence, SequenceChange, SequenceRow, State,
+    NewSequence, SequenceChange, SequenceRow, State, decide,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -16,7 +16,7 @@ use super::failure::Effect;
 use crate::block::{Life, Span};
 
 /// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
-const LOCKED: &str = "(SELECT FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+const LOCKED: &str = "(SELECT state FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
 
 /// Not in a closed ledger: a sequence that it lost would begin again from its first ID.
 const CREATE: &str = "
@@ -55,6 +55,14 @@ impl Admin for Postgres {
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         Box::pin(self.set_sequence(sequence, change))
+    }
+
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        Box::pin(self.advance_sequence(sequence, above))
+    }
+
+    fn greatest_in<'a>(&'a self, table: &'a str, column: &'a str) -> Answer<'a, Option<i64>> {
+        Box::pin(self.greatest_in_column(table, column))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -118,8 +126,10 @@ impl Postgres {
             "UPDATE blockhouse.sequences AS s
                 SET last = coalesce($2, s.last), block_size = coalesce($3, s.block_size),
                     buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
-                    failover_gap = coalesce($6, s.failover_gap)
-               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired AND s.last <= coalesce($2, s.last)
+                    failover_gap = coalesce($6, s.failover_gap),
+                    generation = s.generation + coalesce($2 < s.last, false)::int
+               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired
+                AND (coalesce($2, s.last) >= s.last OR l.state = 'open' AND $2 >= greatest(s.granted, s.first))
              RETURNING {SEQUENCE_COLUMNS}"
         );
         if change.block_size.is_some_and(|size| size < 1) || change.failover_gap.is_some_and(|gap| gap < 0) {
@@ -142,10 +152,10 @@ impl Postgres {
         match self.find(sequence).await? {
             None => Err(LedgerError::Unknown(sequence.to_owned())),
             Some(row) if row.facts.retired => Err(LedgerError::Retired),
-            Some(row) => Err(LedgerError::Invalid(format!(
-                "the maximum of '{sequence}' is {} and can only be raised",
-                row.facts.last
-            ))),
+            Some(mut row) => {
+                decide::change(&mut row, change)?;
+                Err(self.why_closed().await?)
+            }
         }
     }
 
@@ -164,13 +174,13 @@ impl Postgres {
         }
     }
 
-    async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
+    pub(super) async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
         let sql = format!("SELECT {SEQUENCE_COLUMNS} FROM blockhouse.sequences AS s WHERE s.name = $1");
         let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT)]).await?;
         reply.rows.first().map(sequence_row).transpose()
     }
 
-    async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
+    pub(super) async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
         match self.read_facts(None).await?.state {
             State::Closed(reason) => Ok(LedgerError::Closed(reason.to_string())),
             State::Open => Ok(LedgerError::Conflict("the ledger changed while it was asked".to_owned())),
