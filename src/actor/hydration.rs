@@ -139,8 +139,9 @@ impl Hydration {
         if !leads {
             return Ok(false);
         }
-        let known = Arc::clone(&self.process.known.load());
+        // What the pods are told is never older than what they know: a generation is not lowered.
         self.pods.heartbeat().await;
+        let known = Arc::clone(&self.process.known.load());
         self.tell(&known).await;
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
@@ -493,11 +494,10 @@ fn push(
     let (process, pods) = (Arc::clone(process), Rc::clone(pods));
     async move {
         let Load { sequence, range, block_size } = load;
-        let ids = range.count();
         let pushed = pods.push(&member, &sequence, range, block_size, End::Back).await;
         let address = Arc::clone(&member.address);
         match pushed {
-            Ok(()) => {
+            Ok(ids) => {
                 process.metrics.hydrated(&sequence.facts.name, &address, ids.unsigned_abs());
                 Pushed { address, well: true, held: None }
             }

@@ -33,14 +33,14 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Takes charge of IDs that enter this process to be served (S6).
+    /// Takes charge of IDs, granted in `generation`, that enter this process to be served (S6).
     ///
     /// # Errors
     /// They overlap IDs that entered before: they are discarded and counted.
-    pub fn admit(&self, span: Span, log: &Logger) -> Result<Range, Span> {
+    pub fn admit(&self, span: Span, generation: i64, log: &Logger) -> Result<Range, Span> {
         let entered = locked(&self.tripwire).enter(span);
         match entered {
-            Ok(()) => Ok(Range::hold(span, Arc::clone(&self.counters.tally))),
+            Ok(()) => Ok(Range::hold(span, generation, Arc::clone(&self.counters.tally))),
             Err(served) => {
                 self.counters.tally.count(Cause::Duplicate, span.count().unsigned_abs());
                 self.counters.duplicate_ranges.fetch_add(1, Ordering::Relaxed);
@@ -49,6 +49,11 @@ impl Sequence {
                 Err(served)
             }
         }
+    }
+
+    /// Whether this is newer than what `other` says.
+    pub fn supersedes(&self, other: &Sequence) -> bool {
+        self.stamp > other.stamp || self.facts.generation > other.facts.generation
     }
 
     /// The greatest ID known to have been granted, 0 if none is.
@@ -147,6 +152,13 @@ impl Known {
     /// One sequence, if known.
     pub fn sequence(&self, name: &str) -> Option<Arc<Sequence>> {
         self.snapshot.load().sequence(name).cloned()
+    }
+
+    /// The same sequence as it is known now: it may have moved on since `sequence` was looked up.
+    pub fn newest(&self, sequence: &Arc<Sequence>) -> Arc<Sequence> {
+        let known = self.snapshot.load();
+        let now = known.sequence(&sequence.facts.name).filter(|now| now.supersedes(sequence));
+        Arc::clone(now.unwrap_or(sequence))
     }
 
     /// Takes in a pod's heartbeat.

@@ -137,10 +137,10 @@ impl PodSet {
             tried.push(Arc::clone(&member.address));
             let popped = self.pop_one(&member, sequence, missing.min(CHUNK)).await;
             missing = missing.saturating_sub(popped.entries.len());
-            let sequence = self.newest(&member, sequence, &popped).await;
-            sequence.raise_high_water(popped.high_water.min(sequence.facts.last));
+            let newest = self.newest(&member, sequence, &popped).await;
+            newest.raise_high_water(popped.high_water.min(newest.facts.last));
             for entry in popped.entries {
-                ranges.extend(self.admit(&member, &sequence, &entry));
+                ranges.extend(self.admit(&member, &newest, sequence.facts.generation, &entry));
             }
         }
         Blocks { ranges, dry: missing > 0 }
@@ -164,8 +164,7 @@ impl PodSet {
     /// The sequence as the catalogue has it; where an entry lies beyond that, as the pod has it: a maximum may have been
     /// raised since the last heartbeat.
     async fn newest(&self, member: &Rc<Member>, sequence: &Arc<Sequence>, popped: &Popped) -> Arc<Sequence> {
-        let known =
-            || self.process.known.sequence(&sequence.facts.name).unwrap_or_else(|| Arc::clone(sequence));
+        let known = || self.process.known.newest(sequence);
         let last = known().facts.last;
         let beyond = |entry: &String| entry.parse::<Span>().is_ok_and(|span| span.last() > last);
         if popped.entries.iter().any(beyond) {
@@ -196,8 +195,14 @@ impl PodSet {
         }
     }
 
-    /// Takes charge of one popped entry, or discards it with a cause; never stops the next.
-    fn admit(&self, member: &Member, sequence: &Arc<Sequence>, entry: &str) -> Option<Range> {
+    /// Takes charge of one entry popped from the list of `generation`, or discards it with a cause; never stops the next.
+    fn admit(
+        &self,
+        member: &Member,
+        sequence: &Arc<Sequence>,
+        generation: i64,
+        entry: &str,
+    ) -> Option<Range> {
         let refused = |cause: Cause, ids: u64| {
             sequence.counters.tally.count(cause, ids);
             warn!(self.process.log, "a pod's entry was discarded"; "sequence" => %sequence.facts.name,
@@ -206,6 +211,10 @@ impl PodSet {
         };
         let Ok(span) = entry.parse::<Span>() else { return refused(Cause::Malformed, 1) };
         let ids = span.count().unsigned_abs();
+        if generation < sequence.facts.generation {
+            sequence.counters.tally.count(Cause::Advanced, ids);
+            return None;
+        }
         if !span.within(sequence.facts.first, sequence.facts.last) {
             return refused(Cause::Outside, ids);
         }
@@ -213,10 +222,13 @@ impl PodSet {
         if span.last() > sequence.high_water() {
             return refused(Cause::AboveHighWater, ids);
         }
-        sequence.admit(span, &self.process.log).ok()
+        sequence.admit(span, generation, &self.process.log).ok()
     }
 
-    /// Pushes `range` to one pod, as blocks of `block_size` IDs, in chunks. An unanswered chunk is discarded and counted (S2).
+    /// Pushes `range` to one pod, as blocks of `block_size` IDs, in chunks. An unanswered chunk is discarded and counted (S2), and so is
+    /// what was granted before the sequence's present generation.
+    ///
+    /// Gives how many IDs the pod took.
     ///
     /// # Errors
     /// The first failure, with what is still held: what the pod certainly doesn't have.
@@ -227,7 +239,8 @@ impl PodSet {
         range: Range,
         block_size: i64,
         end: End,
-    ) -> Result<(), Option<Range>> {
+    ) -> Result<i64, Option<Range>> {
+        let mut pushed = 0;
         let chunk_ids = block_size.saturating_mul(CHUNK as i64);
         let mut left = Some(range);
         while let Some(mut rest) = left.take() {
@@ -238,12 +251,17 @@ impl PodSet {
                 }
                 None => rest,
             };
+            let sequence = self.process.known.newest(sequence);
+            if chunk.generation() < sequence.facts.generation {
+                chunk.discard(Cause::Advanced);
+                continue;
+            }
             let entries: Vec<Span> = chunk::blocks(chunk.span(), block_size).collect();
             let asked = Instant::now();
             let answer = member.pod.push(&sequence.list, &entries, end, sequence.high_water()).await;
             self.count(member, "push", &answer, asked);
             match answer {
-                Ok(()) => _ = chunk.issue(),
+                Ok(()) => pushed += chunk.issue().count(),
                 Err(error) => {
                     self.failed(member, &error);
                     if matches!(error, PodError::InDoubt(_)) {
@@ -257,7 +275,7 @@ impl PodSet {
                 }
             }
         }
-        Ok(())
+        Ok(pushed)
     }
 
     /// Hands ranges back as blocks, to the front of the lists, pod after pod. What no pod takes is discarded as stopped.

@@ -246,8 +246,7 @@ impl Slot {
             return Err(LedgerError::Unreachable("the ledger's identity is not known yet".to_owned()));
         };
         // A catalogue read meanwhile may have moved the sequence to a new generation.
-        let sequence =
-            process.known.sequence(&ask.sequence.facts.name).unwrap_or_else(|| Arc::clone(&ask.sequence));
+        let sequence = process.known.newest(&ask.sequence);
         let request = GrantRequest {
             sequence: Arc::clone(&sequence.facts.name),
             generation: sequence.facts.generation,
@@ -312,9 +311,9 @@ impl Slot {
         }
         sequence.raise_high_water(span.last());
         let range = if matches!(ask.purpose, Purpose::Hydrate) {
-            Range::hold(span, Arc::clone(&sequence.counters.tally))
+            Range::hold(span, grant.generation, Arc::clone(&sequence.counters.tally))
         } else {
-            match sequence.admit(span, &self.process.log) {
+            match sequence.admit(span, grant.generation, &self.process.log) {
                 Ok(range) => range,
                 Err(served) => {
                     let why =

@@ -47,6 +47,20 @@ impl LedgerRow {
         }
     }
 
+    /// Whether a change may turn a row of it into `after`: no generation is raised while it is closed, because what is raised may be
+    /// older than what was raised before.
+    ///
+    /// # Errors
+    /// [`LedgerError::Closed`].
+    pub fn allows(&self, before: &SequenceRow, after: &SequenceRow) -> Result<(), LedgerError> {
+        match &self.state {
+            State::Closed(why) if after.facts.generation > before.facts.generation => {
+                Err(LedgerError::Closed(why.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a process must know, put together from the rows of all sequences in the order of their names.
     pub fn facts(self, rows: Vec<SequenceRow>, descends: bool, read_at_us: i64) -> Facts {
         let stamp = Stamp { epoch: self.identity.life.epoch, version: self.catalogue_version };
@@ -190,20 +204,18 @@ pub fn first_row(new: &NewSequence) -> Result<SequenceRow, LedgerError> {
     Ok(SequenceRow { granted: new.first - 1, grants: 0, facts })
 }
 
-/// Carries out `sequence set`, or leaves `facts` as they were.
+/// Carries out `sequence set`, or leaves `row` as it was.
 ///
 /// # Errors
 /// [`LedgerError::Retired`], [`LedgerError::Invalid`].
-pub fn change(facts: &mut SequenceFacts, change: &SequenceChange) -> Result<(), LedgerError> {
-    let name = &facts.name;
+pub fn change(row: &mut SequenceRow, change: &SequenceChange) -> Result<(), LedgerError> {
+    let SequenceRow { facts, granted, .. } = row;
     if facts.retired {
         return Err(LedgerError::Retired);
     }
-    if let Some(last) = change.last.filter(|last| *last < facts.last) {
-        let present = facts.last;
-        return Err(LedgerError::Invalid(format!(
-            "the maximum of '{name}' is {present} and can't be lowered to {last}"
-        )));
+    let lowered = change.last.filter(|last| *last < facts.last);
+    if let Some(last) = lowered.filter(|last| *last < (*granted).max(facts.first)) {
+        return Err(too_low(&facts.name, last, *granted));
     }
     if let Some(size) = change.block_size.filter(|size| *size < 1) {
         return Err(LedgerError::Invalid(format!("the block size must be 1 or more, not {size}")));
@@ -212,11 +224,39 @@ pub fn change(facts: &mut SequenceFacts, change: &SequenceChange) -> Result<(), 
         return Err(LedgerError::Invalid("the failover gap can't be negative".to_owned()));
     }
     facts.last = change.last.unwrap_or(facts.last);
+    facts.generation += i64::from(lowered.is_some());
     facts.block_size = change.block_size.unwrap_or(facts.block_size);
     facts.failover_gap = change.failover_gap.unwrap_or(facts.failover_gap);
     if let Some(buffer) = change.buffer {
         facts.buffer_seconds = buffer.map(seconds);
     }
+    Ok(())
+}
+
+/// What a maximum that would lie below granted IDs is told.
+pub fn too_low(name: &str, last: i64, granted: i64) -> LedgerError {
+    LedgerError::Invalid(format!(
+        "the maximum of '{name}' can't be lowered to {last}: IDs up to {granted} have been granted"
+    ))
+}
+
+/// Carries out `sequence advance`, or leaves `row` as it was. What the counter has passed already stays passed (S4).
+///
+/// # Errors
+/// [`LedgerError::Retired`], [`LedgerError::Invalid`].
+pub fn advance(row: &mut SequenceRow, above: i64) -> Result<(), LedgerError> {
+    let SequenceRow { facts, granted, .. } = row;
+    if facts.retired {
+        return Err(LedgerError::Retired);
+    }
+    if above > facts.last {
+        return Err(LedgerError::Invalid(format!(
+            "'{}' ends at {}, which {above} lies above: raise its maximum first",
+            facts.name, facts.last
+        )));
+    }
+    *granted = above.max(*granted);
+    facts.generation += 1;
     Ok(())
 }
 
@@ -305,6 +345,18 @@ mod tests {
         let stale = GrantRequest { life: Life { epoch: 2, ..LIFE }, ..request(1, 1, 1) };
         let refusal = granted_at_rest(&closed, None, 0, &stale);
         assert!(matches!(refusal, Err(LedgerError::Closed(why)) if why == "another timeline"));
+    }
+
+    #[test]
+    fn no_generation_begins_in_a_closed_ledger_and_everything_else_can_be_changed() {
+        let closed = LedgerRow { state: State::Closed("another timeline".into()), ..ledger() };
+        let before = row(1, 1000, 50);
+        let mut after = before.clone();
+        change(&mut after, &SequenceChange { last: Some(2000), ..SequenceChange::default() }).unwrap();
+        assert!(closed.allows(&before, &after).is_ok());
+        advance(&mut after, 60).unwrap();
+        assert!(matches!(closed.allows(&before, &after), Err(LedgerError::Closed(_))));
+        assert!(ledger().allows(&before, &after).is_ok());
     }
 
     #[test]

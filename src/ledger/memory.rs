@@ -11,7 +11,7 @@ use super::{
     Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
     LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange, SequenceRow, State,
 };
-use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts};
+use crate::block::{Hour, Identity, Life, OnFailover};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -91,20 +91,22 @@ impl Memory {
         })
     }
 
-    /// Lets `edit` change a sequence's facts, and raises the catalogue's version if it did.
+    /// Lets `edit` change a sequence's row, and raises the catalogue's version if that changed its facts.
     fn alter<'a, T>(
         &'a self,
         sequence: &'a str,
-        edit: impl FnOnce(&mut SequenceFacts) -> Result<T, LedgerError> + 'a,
+        edit: impl FnOnce(&mut SequenceRow) -> Result<T, LedgerError> + 'a,
     ) -> Answer<'a, (SequenceRow, T)> {
         self.answer(move |tables| {
             let Stored { row, .. } = tables.sequences.get_mut(sequence).ok_or_else(|| unknown(sequence))?;
-            let before = row.facts.clone();
-            let given = edit(&mut row.facts)?;
-            if row.facts != before {
+            let mut after = row.clone();
+            let given = edit(&mut after)?;
+            tables.ledger.allows(row, &after)?;
+            if after.facts != row.facts {
                 tables.ledger.catalogue_version += 1;
             }
-            Ok((row.clone(), given))
+            row.clone_from(&after);
+            Ok((after, given))
         })
     }
 }
@@ -272,8 +274,8 @@ impl Ledger for Memory {
     }
 
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()> {
-        let halted = self.alter(sequence, move |facts| {
-            facts.halted.get_or_insert_with(|| reason.into());
+        let halted = self.alter(sequence, move |row| {
+            row.facts.halted.get_or_insert_with(|| reason.into());
             Ok(())
         });
         Box::pin(async { halted.await.map(|_| ()) })
@@ -297,7 +299,7 @@ impl Admin for Memory {
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         let covers = self.answer(move |tables| tables.check_gap(sequence, change.failover_gap));
-        let changed = self.alter(sequence, |facts| decide::change(facts, change));
+        let changed = self.alter(sequence, |row| decide::change(row, change));
         Box::pin(async {
             covers.await?;
             changed.await.map(|(row, ())| row)
@@ -308,13 +310,18 @@ impl Admin for Memory {
         self.answer(move |tables| tables.set_on_failover(to))
     }
 
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        let advanced = self.alter(sequence, move |row| decide::advance(row, above));
+        Box::pin(async { advanced.await.map(|(row, ())| row) })
+    }
+
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
-        let resumed = self.alter(sequence, |facts| Ok(facts.halted.take().is_some()));
+        let resumed = self.alter(sequence, |row| Ok(row.facts.halted.take().is_some()));
         Box::pin(async { resumed.await.map(|(_, was_halted)| was_halted) })
     }
 
     fn retire<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
-        let retired = self.alter(sequence, |facts| Ok(!std::mem::replace(&mut facts.retired, true)));
+        let retired = self.alter(sequence, |row| Ok(!std::mem::replace(&mut row.facts.retired, true)));
         Box::pin(async { retired.await.map(|(_, was_active)| was_active) })
     }
 

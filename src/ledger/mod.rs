@@ -92,7 +92,7 @@ pub trait Admin: Ledger {
     /// Adds a sequence.
     fn create<'a>(&'a self, new: &'a NewSequence) -> Answer<'a, Created>;
 
-    /// Changes block size, buffer or gap, or raises the maximum. Gives the row as it then is.
+    /// Changes block size, buffer or gap, or moves the maximum; a lowered one raises the generation. Gives the row as it then is.
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow>;
 
     /// Sets what the ledger does after a failover, for all who use it.
@@ -100,6 +100,19 @@ pub trait Admin: Ledger {
     /// Refuses [`OnFailover::Jump`] where a sequence was granted more than its gap in the last hour: from the first moment on
     /// a report and the gap must cover everything granted.
     fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()>;
+
+    /// Begins a new generation: the next grant lies above `above` and above everything granted before, and what was granted
+    /// before is discarded wherever it is. The counter never moves down (S4). Gives the row as it then is.
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow>;
+
+    /// The greatest number in a column of a table beside the ledger; `None` where there are no rows.
+    fn greatest_in<'a>(&'a self, _table: &'a str, _column: &'a str) -> Answer<'a, Option<i64>> {
+        Box::pin(async {
+            Err(LedgerError::Invalid(
+                "only a ledger on PostgreSQL has tables beside it: say --above N".to_owned(),
+            ))
+        })
+    }
 
     /// Clears a halt. `false` if there was none.
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;
@@ -377,7 +390,7 @@ pub struct Created {
 /// A change of a sequence; `None` leaves a column as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SequenceChange {
-    /// A new greatest ID, above the present one.
+    /// Another greatest ID. One below the present raises the generation, and lies no lower than the counter.
     pub last: Option<i64>,
     /// IDs a block, for grants from now on.
     pub block_size: Option<i64>,

@@ -154,6 +154,11 @@ impl Admin for Sqlite {
         self.ask(move |store| store.write(|tables| tables.set_on_failover(to)))
     }
 
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        let sequence = sequence.to_owned();
+        self.ask(move |store| store.write(|tables| tables.advance(&sequence, above)))
+    }
+
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
         let sequence = sequence.to_owned();
         self.ask(move |store| store.write(|tables| tables.resume(&sequence)))

@@ -10,6 +10,7 @@ pub mod cap;
 pub mod catalogue;
 pub mod clusters;
 pub mod fences;
+pub mod generations;
 pub mod grants;
 pub mod records;
 
@@ -45,7 +46,7 @@ macro_rules! behaviours {
                 a_name_is_taken_once,
                 what_cannot_be_a_sequence_is_refused,
                 a_change_touches_only_what_it_names,
-                a_maximum_is_never_lowered,
+                a_maximum_is_never_lowered_below_what_was_granted,
                 a_change_that_cannot_be_changes_nothing,
                 the_version_rises_with_facts_and_with_nothing_else,
                 the_first_reason_of_a_halt_stays,
@@ -84,6 +85,16 @@ macro_rules! behaviours {
                 another_environment_is_refused_by_every_call,
                 another_ledger_than_the_pinned_one_is_refused_by_every_call,
                 only_its_own_lives_led_to_a_ledger,
+            }
+            generations {
+                an_advance_moves_the_counter_and_raises_the_generation,
+                what_the_counter_has_passed_stays_passed,
+                every_advance_of_many_at_once_has_its_own_generation,
+                an_advance_beyond_the_end_changes_nothing,
+                an_advance_to_the_end_leaves_nothing,
+                only_what_is_there_and_active_moves,
+                grants_and_advances_at_once_share_no_id_and_mix_no_generation,
+                a_lowered_maximum_raises_the_generation,
             }
             records {
                 an_id_leads_to_the_grant_it_came_from,

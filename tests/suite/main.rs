@@ -15,6 +15,7 @@ mod compose;
 mod embedded;
 mod faults_ledger;
 mod faults_pods;
+mod generations;
 mod harness;
 mod herd;
 mod ledger;

@@ -5,6 +5,7 @@
 
 mod conservation;
 mod faults;
+mod generations;
 mod hydrator;
 mod ledger;
 mod periodic;

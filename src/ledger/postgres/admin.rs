@@ -18,7 +18,7 @@ use super::failure::Effect;
 use crate::block::{Life, OnFailover, Span};
 
 /// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
-const LOCKED: &str = "(SELECT on_failover FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+const LOCKED: &str = "(SELECT state, on_failover FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
 
 /// What a sequence was granted in the last hour.
 const SPENT: &str = "blockhouse.spent(s.issued, s.slot, s.starts, blockhouse.present_slot())";
@@ -64,6 +64,14 @@ impl Admin for Postgres {
 
     fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
         Box::pin(self.decide_on_failover(to))
+    }
+
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        Box::pin(self.advance_sequence(sequence, above))
+    }
+
+    fn greatest_in<'a>(&'a self, table: &'a str, column: &'a str) -> Answer<'a, Option<i64>> {
+        Box::pin(self.greatest_in_column(table, column))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -131,8 +139,10 @@ impl Postgres {
             "UPDATE blockhouse.sequences AS s
                 SET last = coalesce($2, s.last), block_size = coalesce($3, s.block_size),
                     buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
-                    failover_gap = coalesce($6, s.failover_gap)
-               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired AND s.last <= coalesce($2, s.last)
+                    failover_gap = coalesce($6, s.failover_gap),
+                    generation = s.generation + coalesce($2 < s.last, false)::int
+               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired
+                AND (coalesce($2, s.last) >= s.last OR l.state = 'open' AND $2 >= greatest(s.granted, s.first))
                 AND ($6 IS NULL OR $6 = 0 OR l.on_failover = 'wait' OR $6 >= {SPENT})
              RETURNING {SEQUENCE_COLUMNS}"
         );
@@ -157,10 +167,10 @@ impl Postgres {
         match self.find(sequence).await? {
             None => Err(LedgerError::Unknown(sequence.to_owned())),
             Some(row) if row.facts.retired => Err(LedgerError::Retired),
-            Some(row) => Err(LedgerError::Invalid(format!(
-                "the maximum of '{sequence}' is {} and can only be raised",
-                row.facts.last
-            ))),
+            Some(mut row) => {
+                decide::change(&mut row, change)?;
+                Err(self.why_closed().await?)
+            }
         }
     }
 
@@ -203,13 +213,13 @@ impl Postgres {
         }
     }
 
-    async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
+    pub(super) async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
         let sql = format!("SELECT {SEQUENCE_COLUMNS} FROM blockhouse.sequences AS s WHERE s.name = $1");
         let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT)]).await?;
         reply.rows.first().map(sequence_row).transpose()
     }
 
-    async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
+    pub(super) async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
         match self.read_facts(None).await?.state {
             State::Closed(reason) => Ok(LedgerError::Closed(reason.to_string())),
             State::Open => Ok(LedgerError::Conflict("the ledger changed while it was asked".to_owned())),

@@ -16,11 +16,12 @@ const READABLE_FROM: i32 = 1;
 
 const TABLES: &str = include_str!("../schema/tables.sql");
 /// Everything that can be put again over what is there.
-const CODE: [&str; 6] = [
+const CODE: [&str; 7] = [
     include_str!("../schema/added.sql"),
     include_str!("../schema/lives.sql"),
     include_str!("../schema/cap.sql"),
     include_str!("../schema/grant.sql"),
+    include_str!("../schema/generations.sql"),
     include_str!("../schema/forward_only.sql"),
     include_str!("../schema/privileges.sql"),
 ];

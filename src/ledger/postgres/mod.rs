@@ -8,6 +8,7 @@ mod admin;
 mod connection;
 mod facts;
 mod failure;
+mod generations;
 mod grant;
 mod lives;
 mod migrate;

@@ -173,6 +173,7 @@ DECLARE
     absent text[];
     other  text;
     above  text;
+    stale  text;
     lost   interval;
 BEGIN
     SELECT * INTO l FROM blockhouse.ledger FOR NO KEY UPDATE;
@@ -190,7 +191,25 @@ BEGIN
     IF absent IS NOT NULL THEN
         detail := format('waits for the report of cluster %s', array_to_string(absent, ', ')); RETURN;
     ELSIF blockhouse.difference() IS NOT NULL OR other IS NOT NULL OR above IS NOT NULL THEN
-        detail := concat_ws('; ', other, above, 'it waits for `blockhouse ledger accept-failover`'); RETURN;
+        -- What nobody reports was granted after a report was read: no more than the gap, where the report is of the last hour.
+        SELECT string_agg(why, '; ') INTO stale FROM (
+            SELECT 'it waits (on_failover)' AS why WHERE l.on_failover <> 'jump'
+            UNION ALL
+            SELECT format('the report of cluster %s is over an hour old', c.name) FROM blockhouse.clusters AS c
+             WHERE c.answers = l.token AND coalesce(c.read_at < clock_timestamp() - interval '1 hour', true)
+            UNION ALL
+            SELECT 'nobody has reported' WHERE NOT EXISTS (SELECT FROM blockhouse.clusters AS c WHERE c.answers = l.token)
+            UNION ALL
+            SELECT format('sequence %s has no failover_gap', k.sequence) FROM blockhouse.known() AS k
+             WHERE NOT k.retired AND k.failover_gap = 0
+        ) AS reasons (why);
+        IF other IS NOT NULL OR stale IS NOT NULL THEN
+            detail := concat_ws('; ', other, above, stale, 'an operator decides: `blockhouse ledger accept-failover`'); RETURN;
+        END IF;
+        PERFORM blockhouse.open_at(array_agg(k.sequence),
+            array_agg(least(k.last, greatest(k.granted, k.reported)::numeric + k.failover_gap)::bigint), 'jumped')
+           FROM blockhouse.known() AS k;
+        outcome := 'open'; RETURN;
     END IF;
     lost := CASE WHEN (SELECT max(c.read_at) FROM blockhouse.clusters AS c WHERE c.answers = l.token)
                       >= l.last_record - interval '1 minute' THEN interval '1 hour' ELSE interval '1 day' END;

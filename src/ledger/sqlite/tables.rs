@@ -224,10 +224,16 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::set`].
     pub fn set(&self, sequence: &str, change: &SequenceChange) -> Outcome<SequenceRow> {
-        let (row, ()) = self.alter(sequence, |facts| decide::change(facts, change))?;
+        let (row, ()) = self.alter(sequence, |row| decide::change(row, change))?;
         if self.ledger.on_failover == OnFailover::Jump && change.failover_gap.is_some() {
             decide::may_cap(self.over(&row.facts)?.as_slice())?;
         }
+        Ok(row)
+    }
+
+    /// See [`crate::ledger::Admin::advance`].
+    pub fn advance(&self, sequence: &str, above: i64) -> Outcome<SequenceRow> {
+        let (row, ()) = self.alter(sequence, |row| decide::advance(row, above))?;
         Ok(row)
     }
 
@@ -254,8 +260,8 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Ledger::halt`].
     pub fn halt(&self, sequence: &str, reason: &str) -> Outcome<()> {
-        self.alter(sequence, |facts| {
-            facts.halted.get_or_insert_with(|| reason.into());
+        self.alter(sequence, |row| {
+            row.facts.halted.get_or_insert_with(|| reason.into());
             Ok(())
         })?;
         Ok(())
@@ -263,14 +269,14 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::resume`].
     pub fn resume(&self, sequence: &str) -> Outcome<bool> {
-        let (_, was_halted) = self.alter(sequence, |facts| Ok(facts.halted.take().is_some()))?;
+        let (_, was_halted) = self.alter(sequence, |row| Ok(row.facts.halted.take().is_some()))?;
         Ok(was_halted)
     }
 
     /// See [`crate::ledger::Admin::retire`].
     pub fn retire(&self, sequence: &str) -> Outcome<bool> {
         let (_, was_active) =
-            self.alter(sequence, |facts| Ok(!std::mem::replace(&mut facts.retired, true)))?;
+            self.alter(sequence, |row| Ok(!std::mem::replace(&mut row.facts.retired, true)))?;
         Ok(was_active)
     }
 
@@ -301,15 +307,17 @@ impl Tables<'_> {
         })
     }
 
-    /// Lets `edit` change a sequence's facts. Where it does, a trigger raises the catalogue's version.
+    /// Lets `edit` change a sequence's row. Where that changes its facts, a trigger raises the catalogue's version.
     fn alter<T>(
         &self,
         sequence: &str,
-        edit: impl FnOnce(&mut SequenceFacts) -> Result<T, LedgerError>,
+        edit: impl FnOnce(&mut SequenceRow) -> Result<T, LedgerError>,
     ) -> Outcome<(SequenceRow, T)> {
-        let mut row = self.find(sequence)?.ok_or_else(|| unknown(sequence))?;
-        let given = edit(&mut row.facts)?;
-        self.update(&row.facts)?;
+        let before = self.find(sequence)?.ok_or_else(|| unknown(sequence))?;
+        let mut row = before.clone();
+        let given = edit(&mut row)?;
+        self.ledger.allows(&before, &row)?;
+        self.update(&row)?;
         Ok((row, given))
     }
 
@@ -336,13 +344,16 @@ impl Tables<'_> {
         )
     }
 
-    /// Writes what of a sequence's facts can change.
-    fn update(&self, facts: &SequenceFacts) -> rusqlite::Result<usize> {
+    /// Writes what of a sequence's row can change.
+    fn update(&self, row: &SequenceRow) -> rusqlite::Result<usize> {
+        let facts = &row.facts;
         self.sql.execute(
-            "UPDATE sequences SET last = :last, block_size = :block_size, buffer_seconds = :buffer_seconds,
+            "UPDATE sequences SET generation = :generation, granted = :granted, last = :last, block_size = :block_size, buffer_seconds = :buffer_seconds,
                failover_gap = :failover_gap, halted = :halted, retired = :retired WHERE name = :name",
             named_params! {
                 ":name": facts.name,
+                ":generation": facts.generation,
+                ":granted": row.granted,
                 ":last": facts.last,
                 ":block_size": facts.block_size,
                 ":buffer_seconds": facts.buffer_seconds,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockhouse::block::{Life, SequenceFacts};
+use blockhouse::block::{Life, OnFailover, SequenceFacts};
 use blockhouse::ledger::{Accept, Admin, LedgerError, Report, Reported, State};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -193,4 +193,33 @@ async fn a_life_is_condemned_by_its_name_only() {
     assert_eq!(life(&*ledger).await, known, "a flipping pooler can't close the good one");
     ledger.condemn(known, 9, "the counter lies below what is known").await.unwrap();
     assert_eq!(closed(&*ledger, known).await.epoch, 10);
+}
+
+#[tokio::test]
+async fn a_ledger_that_may_jump_goes_on_above_the_gap_by_itself_if_every_report_is_fresh() {
+    let (server, ledger) = server_with_tasks().await;
+    let known = life(&*ledger).await;
+    ledger.set_on_failover(OnFailover::Jump).await.unwrap();
+    ledger.grant(&ask(known, 10)).await.unwrap();
+    let read_at_us = ledger.facts(None).await.unwrap().read_at_us;
+    server.restore(&server.dump());
+    let closed = closed(&*ledger, known).await;
+    let hour_us = 3_600_000_000;
+    waits(&*ledger, &of("beta", knowing(closed, known, 5_000, read_at_us - hour_us)), "an hour old").await;
+    waits(&*ledger, &of("alpha", knowing(closed, known, 6_000, read_at_us)), "beta").await;
+    let fresh = of("beta", knowing(closed, known, 5_000, read_at_us));
+    assert_eq!(ledger.report(&fresh).await.unwrap(), Reported::Open);
+    assert_eq!(next_id(&*ledger, closed).await, 6_000 + 1_000_000_000 + 1);
+}
+
+#[tokio::test]
+async fn a_sequence_without_a_gap_keeps_a_ledger_from_jumping() {
+    let (server, ledger) = server_with_tasks().await;
+    ledger.create(&sequence("small", 1, 1_000)).await.unwrap();
+    let known = life(&*ledger).await;
+    ledger.set_on_failover(OnFailover::Jump).await.unwrap();
+    let read_at_us = ledger.facts(None).await.unwrap().read_at_us;
+    server.restore(&server.dump());
+    let closed = closed(&*ledger, known).await;
+    waits(&*ledger, &knowing(closed, known, 10, read_at_us), "sequence small has no failover_gap").await;
 }
