@@ -345,6 +345,7 @@ impl Admin for Memory {
                 on_failover,
                 lives,
                 leases: tables.leases(),
+                reports: Vec::new(),
                 sequences: tables.rows(),
             })
         })

@@ -445,6 +445,19 @@ pub struct LeaseRecord {
     pub seconds_left: i64,
 }
 
+/// One cluster's report as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportRecord {
+    /// Which cluster.
+    pub cluster: String,
+    /// Who spoke for it; `None` if nobody has yet.
+    pub reporter: Option<String>,
+    /// The epoch of the life that it follows; `None` if it knows nothing.
+    pub follows: Option<i64>,
+    /// When it read what it knows, by the clock of the ledger that it read (µs since 1970).
+    pub read_at_us: Option<i64>,
+}
+
 /// What `ledger show` prints.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -462,6 +475,8 @@ pub struct History {
     pub lives: Vec<LifeRecord>,
     /// Every cluster's lease.
     pub leases: Vec<LeaseRecord>,
+    /// What the clusters reported of the present closing, and who has yet to.
+    pub reports: Vec<ReportRecord>,
     /// Every sequence.
     pub sequences: Vec<SequenceRow>,
 }

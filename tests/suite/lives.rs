@@ -32,7 +32,6 @@ async fn ends_flawless(cluster: &Cluster, load: Running) {
     cluster.assert_unique();
 }
 
-/// The kinds of stop, by the signal that asks for each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_last_hour() {
     let mut cluster = Cluster::usual().start().await;
@@ -93,4 +92,96 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
         until_ledger_is(process, "up").await;
     }
     ends_flawless(&cluster, load).await;
+}
+
+/// A failover that loses over 100,000 IDs of commits, while callers go on.
+async fn fail_over(cluster: &mut Cluster) {
+    let mut primary = cluster.postgres.take().expect("the plan has a ledger");
+    let mut standby = primary.standby();
+    standby.fall_behind();
+    let granted = "SELECT sum(granted) FROM blockhouse.sequences";
+    let replicated: i64 = standby.psql(granted).parse().expect("a number");
+    wait::until(3 * NOTICE, "100,000 IDs that only the primary has granted", async || {
+        primary.psql(granted).parse::<i64>().expect("a number") > replicated + 100_000
+    })
+    .await;
+    primary.crash();
+    standby.promote();
+    standby.replace(&mut primary);
+    cluster.postgres = Some(standby);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
+    let mut cluster = Cluster::usual().start().await;
+    cluster.succeed(&["ledger", "set", "--on-failover", "jump", "--yes"]);
+    let load = cluster.load().counts(1..=500).start();
+    load.until_answered(300).await;
+    fail_over(&mut cluster).await;
+    until_granted_in(&cluster, 2).await;
+    let reason = cluster.ledger().psql("SELECT DISTINCT reason FROM blockhouse.moves");
+    assert_eq!(reason, "jumped");
+    ends_flawless(&cluster, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn older_files_put_back_are_noticed_by_what_the_pods_know() {
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().counts(1..=500).start();
+    let ledger = cluster.postgres.as_mut().expect("the plan has a ledger");
+    ledger.stop();
+    ledger.set_files_aside();
+    ledger.launch();
+    until_granted_in(&cluster, 2).await;
+    load.until_answered(300).await;
+
+    let ledger = cluster.postgres.as_mut().expect("the plan has a ledger");
+    ledger.crash();
+    ledger.put_files_back();
+    ledger.launch();
+    until_ledger_is(&cluster.hydrators[0], "closed").await;
+    load.until_answered(300).await;
+    assert_eq!(
+        cluster.ledger().psql("SELECT count(*) FROM blockhouse.grants WHERE epoch > 1"),
+        "0",
+        "nothing is granted"
+    );
+    cluster.succeed(&["ledger", "accept-failover", "--yes"]);
+    until_granted_in(&cluster, epoch(&cluster)).await;
+    ends_flawless(&cluster, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_life() {
+    // Exercises: an allocator whose pods have blocks asks its ledger only then.
+    let plan = Cluster::usual().set("exercise.ratio = 0.2").set("exercise.max_per_minute = 600.0");
+    let mut cluster = plan.start().await;
+    let load = cluster.load().counts(1..=500).start();
+    load.until_answered(300).await;
+    let old = cluster.postgres.take().expect("the plan has a ledger");
+    let new = old.standby();
+    new.fall_behind();
+    new.promote();
+    // Half of the processes reach the new one, the other half the old one, which knows of nothing.
+    let at_new = format!("ledger.url=\"{}\"", new.url());
+    let mut moved = cluster.process_with("moved", "all", &[&at_new]);
+    assert_eq!(cluster.hydrators[0].terminate(NOTICE).await.code(), Some(0));
+    moved.ready().await;
+    until_ledger_is(&moved, "closed").await;
+    cluster.postgres = Some(new);
+    let accept = ["ledger", "accept-failover", "--yes", "--set", &at_new];
+    cluster.succeed(&accept);
+    until_ledger_is(&moved, "up").await;
+    until_granted_in(&cluster, 2).await;
+    // The pods tell the others of the new life.
+    for allocator in &cluster.allocators {
+        wait::until(3 * NOTICE, "the old primary is refused", async || {
+            allocator.status().await["ledger"]["state"] == "refused"
+        })
+        .await;
+    }
+    cluster.hydrators.clear();
+    cluster.hydrators.push(moved);
+    ends_flawless(&cluster, load).await;
+    drop(old);
 }

@@ -64,19 +64,15 @@ impl AcceptFailover {
         if let Some(problem) = plan.problem {
             return Err(Failure::new(Exit::Failed, problem));
         }
-        let what = format!(
-            "open the ledger in life {}, with every sequence where it is said above",
-            facts.identity.life.epoch
-        );
-        if !ui.may_change(&self.change, &what)? {
+        let what = "open the ledger, with every sequence where it is said above";
+        if !ui.may_change(&self.change, what)? {
             return Ok(());
         }
-        match opened.change(opened.ledger.accept(&accept, true)).await?.problem {
-            Some(problem) => Err(Failure::new(Exit::Failed, problem)),
-            None => {
-                ui.lines([format_args!("accepted: the ledger is open in life {}", facts.identity.life.epoch)])
-            }
+        if let Some(problem) = opened.change(opened.ledger.accept(&accept, true)).await?.problem {
+            return Err(Failure::new(Exit::Failed, problem));
         }
+        let life = opened.read(opened.ledger.facts(None)).await?.identity.life;
+        ui.lines([format_args!("accepted: the ledger is open in life {}", life.epoch)])
     }
 
     fn show(&self, ui: &Ui, plan: &Accepted) -> Outcome {

@@ -74,6 +74,19 @@ fn page(history: &History, colour: bool) -> String {
         }
         out += &format!("\n{}", leases.render(colour));
     }
+    if !history.reports.is_empty() {
+        let mut reports = Table::new(["CLUSTER", "REPORTED BY", ">FOLLOWS LIFE", "READ"]);
+        for report in &history.reports {
+            let (reporter, none) = (report.reporter.as_deref(), || "-".to_owned());
+            reports.row([
+                (&report.cluster).into(),
+                reporter.unwrap_or("nobody yet").into(),
+                report.follows.map_or_else(none, |epoch| epoch.to_string()).into(),
+                report.read_at_us.map_or_else(none, moment).into(),
+            ]);
+        }
+        out += &format!("\n{}", reports.render(colour));
+    }
     out
 }
 
@@ -98,6 +111,12 @@ fn listed(history: &History) -> Value {
     let leases = history.leases.iter().map(|lease| {
         json!({ "cluster": lease.cluster, "leader": lease.leader, "seconds_left": lease.seconds_left })
     });
+    let reports = history.reports.iter().map(|report| {
+        json!({
+            "cluster": report.cluster, "reporter": report.reporter, "follows": report.follows,
+            "read": report.read_at_us.map(moment),
+        })
+    });
     let engine = history.engine.iter().map(|(name, value)| (name.clone(), json!(value)));
     json!({
         "id": identity.ledger,
@@ -112,6 +131,7 @@ fn listed(history: &History) -> Value {
         "engine": engine.collect::<Map<_, _>>(),
         "lives": lives.collect::<Vec<_>>(),
         "leases": leases.collect::<Vec<_>>(),
+        "reports": reports.collect::<Vec<_>>(),
     })
 }
 
@@ -121,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::block::{Identity, Life, OnFailover};
-    use crate::ledger::{LeaseRecord, LifeRecord};
+    use crate::ledger::{LeaseRecord, LifeRecord, ReportRecord};
 
     fn history() -> History {
         let life = Life { epoch: 3, token: Uuid::nil() };
@@ -133,6 +153,12 @@ mod tests {
             on_failover: OnFailover::Wait,
             lives: vec![LifeRecord { life, reason: "migrate".into(), at_us: 0 }],
             leases: vec![LeaseRecord { cluster: "east".into(), leader: "a".into(), seconds_left: -7 }],
+            reports: vec![ReportRecord {
+                cluster: "east".into(),
+                reporter: None,
+                follows: None,
+                read_at_us: None,
+            }],
             sequences: Vec::new(),
         }
     }

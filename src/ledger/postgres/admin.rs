@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::super::decide;
 use super::super::{
     Accept, Accepted, Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord,
-    Migrated, NewSequence, SequenceChange, SequenceRow, State,
+    Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -48,6 +48,14 @@ const ENGINE: &str = "
         ('table of sequences', i.table_oid::text),
         ('last ran on', concat_ws(' ', l.system_identifier, l.timeline, l.table_oid)),
         ('synchronous standbys', current_setting('synchronous_standby_names'))) AS e (name, value)";
+
+/// Of a closed ledger: every cluster that has reported or is waited for.
+const REPORTS: &str = "
+    SELECT c.name, CASE WHEN c.answers = l.token THEN c.reporter END AS reporter,
+           CASE WHEN c.answers = l.token THEN c.known_epoch END AS follows,
+           CASE WHEN c.answers = l.token THEN (extract(epoch FROM c.read_at) * 1000000)::bigint END AS read_at_us
+      FROM blockhouse.clusters AS c, blockhouse.ledger AS l
+     WHERE l.state = 'closed' AND (c.awaited OR c.answers = l.token) ORDER BY c.name";
 
 impl Admin for Postgres {
     fn migrate(&self) -> Answer<'_, Migrated> {
@@ -244,6 +252,7 @@ impl Postgres {
             on_failover: head.on_failover,
             lives: self.list(lives, life_record).await?,
             leases: self.list(leases, lease_record).await?,
+            reports: self.list(REPORTS, report_record).await?,
             sequences: self.list(&sequences, sequence_row).await?,
         })
     }
@@ -271,6 +280,15 @@ fn life_record(row: &Row) -> Result<LifeRecord, LedgerError> {
         life: Life { epoch: get(row, "epoch")?, token: get(row, "token")? },
         reason: get(row, "reason")?,
         at_us: get(row, "at_us")?,
+    })
+}
+
+fn report_record(row: &Row) -> Result<ReportRecord, LedgerError> {
+    Ok(ReportRecord {
+        cluster: get(row, "name")?,
+        reporter: get(row, "reporter")?,
+        follows: get(row, "follows")?,
+        read_at_us: get(row, "read_at_us")?,
     })
 }
 

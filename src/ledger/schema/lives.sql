@@ -1,40 +1,6 @@
 -- S3, Fenced memory: does the ledger still run where it last ran, and if not, how does it go on? Closing, reporting and
 -- opening are one statement each, with one winner. An ordinary role can call all of these.
 
--- What the clusters report of the present closing.
-ALTER TABLE blockhouse.ledger
-    ADD COLUMN IF NOT EXISTS last_record timestamptz;          -- when the life that ended last recorded anything
-ALTER TABLE blockhouse.clusters
-    ADD COLUMN IF NOT EXISTS awaited boolean NOT NULL DEFAULT false,   -- whether its report is waited for
-    ADD COLUMN IF NOT EXISTS answers uuid,                     -- the token of the closing that its report answers
-    ADD COLUMN IF NOT EXISTS reporter text,
-    ADD COLUMN IF NOT EXISTS known_epoch bigint,               -- the life that it knows
-    ADD COLUMN IF NOT EXISTS known_token uuid,
-    ADD COLUMN IF NOT EXISTS read_at timestamptz;              -- when what it says was read, by the clock of the ledger it read
-CREATE TABLE IF NOT EXISTS blockhouse.reports (
-    cluster        text NOT NULL,
-    sequence       text NOT NULL,
-    answers        uuid NOT NULL,
-    high_water     bigint NOT NULL,
-    generation     bigint NOT NULL,
-    first          bigint NOT NULL,
-    last           bigint NOT NULL,
-    block_size     bigint NOT NULL,
-    buffer_seconds bigint,
-    failover_gap   bigint NOT NULL,
-    PRIMARY KEY (cluster, sequence)
-);
--- Moves of counters that are no grants: IDs that nobody will get.
-CREATE TABLE IF NOT EXISTS blockhouse.moves (
-    epoch      bigint NOT NULL,                      -- the life that began with it
-    sequence   text NOT NULL,
-    moved_from bigint NOT NULL,
-    moved_to   bigint NOT NULL,
-    reason     text NOT NULL,
-    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (epoch, sequence)
-);
-
 -- What the ledger runs under now.
 CREATE OR REPLACE FUNCTION blockhouse.incarnation(
     OUT system_identifier bigint, OUT timeline text, OUT started_at timestamptz, OUT table_oid oid)
@@ -142,20 +108,33 @@ $$;
 CREATE OR REPLACE FUNCTION blockhouse.open_at(names text[], targets bigint[], why text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    l record;
+    l       record;
+    closing uuid := (SELECT token FROM blockhouse.ledger);
 BEGIN
-    SELECT * INTO l FROM blockhouse.ledger;
     INSERT INTO blockhouse.sequences (name, generation, first, last, block_size, buffer_seconds, failover_gap, granted)
     SELECT k.sequence, k.generation, k.first, k.last, k.block_size, k.buffer_seconds, k.failover_gap, k.first - 1
       FROM blockhouse.known() AS k WHERE NOT k.here;
+    UPDATE blockhouse.sequences AS s SET generation = k.generation
+      FROM blockhouse.known() AS k WHERE k.sequence = s.name AND k.generation > s.generation;
+    -- Who follows another line comes along: that life led here by an operator's word, and the one that begins lies above it.
+    UPDATE blockhouse.ledger AS o SET epoch = t.epoch + 1, token = gen_random_uuid()
+      FROM (SELECT max(c.known_epoch) AS epoch FROM blockhouse.clusters AS c, blockhouse.ledger AS l
+             WHERE c.answers = l.token AND NOT EXISTS (
+                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token)) AS t
+     WHERE t.epoch >= o.epoch;
+    INSERT INTO blockhouse.lives (epoch, token, reason)
+    SELECT DISTINCT c.known_epoch, c.known_token, 'followed by clusters when ' || why
+      FROM blockhouse.clusters AS c WHERE c.answers = closing AND c.known_epoch IS NOT NULL
+    UNION SELECT l.epoch, l.token, why FROM blockhouse.ledger AS l
+    ON CONFLICT DO NOTHING;
+    SELECT * INTO l FROM blockhouse.ledger;
     INSERT INTO blockhouse.moves (epoch, sequence, moved_from, moved_to, reason)
     SELECT l.epoch, s.name, s.granted, t.target, why
       FROM unnest(names, targets) AS t (name, target) JOIN blockhouse.sequences AS s ON s.name = t.name
      WHERE t.target > s.granted;
-    UPDATE blockhouse.sequences AS s
-       SET granted = greatest(s.granted, t.target), generation = greatest(s.generation, k.generation)
-      FROM unnest(names, targets) AS t (name, target) JOIN blockhouse.known() AS k ON k.sequence = t.name
-     WHERE s.name = t.name AND (t.target > s.granted OR k.generation > s.generation);
+    UPDATE blockhouse.sequences AS s SET granted = t.target
+      FROM unnest(names, targets) AS t (name, target)
+     WHERE s.name = t.name AND t.target > s.granted;
     UPDATE blockhouse.clusters SET awaited = false WHERE awaited;
     UPDATE blockhouse.ledger AS o
        SET state = 'open', reason = NULL, catalogue_version = o.catalogue_version + 1,
@@ -239,7 +218,7 @@ BEGIN
     ELSIF l.token IS DISTINCT FROM closed_token THEN
         outcome := 'stale'; detail := 'it was closed anew meanwhile'; RETURN;
     END IF;
-    INSERT INTO blockhouse.clusters AS c (name, leader, renewed_at, lease_ends) VALUES (of_cluster, '', '-infinity', '-infinity')
+    INSERT INTO blockhouse.clusters AS c (name, leader, renewed_at, lease_ends) VALUES (of_cluster, '', 'epoch', 'epoch')
         ON CONFLICT (name) DO NOTHING;
     UPDATE blockhouse.clusters AS c
        SET answers = l.token, reporter = by_holder,

@@ -78,7 +78,6 @@ CREATE TABLE blockhouse.clusters (
     renewed_at timestamptz NOT NULL,
     lease_ends timestamptz NOT NULL
 );
--- What a closed ledger needs to open again stands in lives.sql, which adds its columns and tables here.
 
 -- IDs used, by hour since 1970 of the ledger's clock.
 CREATE TABLE blockhouse.demand (

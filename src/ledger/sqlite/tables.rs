@@ -303,6 +303,7 @@ impl Tables<'_> {
             on_failover,
             lives: self.lives()?,
             leases: self.leases()?,
+            reports: Vec::new(),
             sequences: self.sequences()?,
         })
     }

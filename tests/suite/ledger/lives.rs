@@ -223,3 +223,78 @@ async fn a_sequence_without_a_gap_keeps_a_ledger_from_jumping() {
     let closed = closed(&*ledger, known).await;
     waits(&*ledger, &knowing(closed, known, 10, read_at_us), "sequence small has no failover_gap").await;
 }
+
+#[tokio::test]
+async fn of_two_replicas_promoted_one_after_the_other_the_second_goes_on_above_the_first() {
+    let (server, ledger) = server_with_tasks().await;
+    let ancestor = life(&*ledger).await;
+    ledger.grant(&ask(ancestor, 10)).await.unwrap();
+    let (first, second) = (server.standby(), server.standby());
+    for standby in [&first, &second] {
+        standby.wait_for("SELECT count(*) = 1 FROM blockhouse.grants");
+        standby.promote();
+    }
+    let there = Client::to(&first.url()).open();
+    let first_life = closed(&*there, ancestor).await;
+    waits(&*there, &knowing(first_life, ancestor, 500, 1), "accept-failover").await;
+    there.accept(&Accept::default(), true).await.unwrap();
+    let issued = there.grant(&ask(first_life, 100)).await.unwrap().span;
+    let read_at_us = there.facts(None).await.unwrap().read_at_us;
+
+    // The second never followed the first: whoever knows that life is not served by it before somebody says so.
+    let other = Client::to(&second.url()).open();
+    let facts = other.facts(Some(first_life)).await.unwrap();
+    assert!(!facts.descends && matches!(facts.state, State::Closed(_)), "{facts:?}");
+    let report = knowing(facts.identity.life, first_life, issued.last(), read_at_us);
+    waits(&*other, &report, "did not lead here").await;
+    // A cluster that never met the first.
+    waits(&*other, &of("beta", knowing(facts.identity.life, ancestor, 10, 1)), "did not lead here").await;
+    assert_eq!(other.accept(&Accept::default(), true).await.unwrap().problem, None);
+    for known in [first_life, ancestor] {
+        let facts = other.facts(Some(known)).await.unwrap();
+        assert!(facts.descends && facts.state == State::Open, "{facts:?}");
+        assert!(facts.identity.life.epoch > first_life.epoch, "{facts:?}");
+    }
+    assert!(next_id(&*other, life(&*other).await).await > issued.last());
+}
+
+#[tokio::test]
+async fn sequences_of_every_size_go_through_a_failover_beside_each_other() {
+    let (server, ledger) = server_with_tasks().await;
+    let ends = [
+        ("thousand", 1_000),
+        ("int32", i64::from(i32::MAX)),
+        ("js-safe", (1 << 53) - 1),
+        ("int64", i64::MAX),
+    ];
+    for (name, last) in ends {
+        ledger.create(&sequence(name, 1, last)).await.unwrap();
+    }
+    let known = life(&*ledger).await;
+    server.psql("UPDATE blockhouse.sequences SET granted = last - 5 WHERE name = 'int64'");
+    server.restore(&server.dump());
+    let closed = closed(&*ledger, known).await;
+    let facts = ledger.facts(None).await.unwrap().catalogue;
+    let known_of = |name: &str| match name {
+        "thousand" => 990,
+        "int64" => i64::MAX - 2,
+        _ => 50_000,
+    };
+    let mut report = knowing(closed, known, 0, 1);
+    report.sequences = facts.sequences.values().map(|facts| (facts.clone(), known_of(&facts.name))).collect();
+    waits(&*ledger, &report, "accept-failover").await;
+    assert_eq!(ledger.accept(&Accept::default(), true).await.unwrap().problem, None);
+    let take = async |name: &str| {
+        ledger
+            .grant(&GrantRequest { sequence: name.into(), ..ask(closed, 1) })
+            .await
+            .map(|grant| grant.span.first())
+    };
+    assert_eq!(take("thousand").await.unwrap(), 991, "too small for a gap: it goes on where the report ends");
+    assert_eq!(take("int32").await.unwrap(), 50_000 + i64::from(i32::MAX - 1) / 1024 + 1);
+    assert_eq!(take("js-safe").await.unwrap(), 50_000 + 1_000_000_000 + 1);
+    assert!(
+        matches!(take("int64").await, Err(LedgerError::Exhausted { left: 0 })),
+        "the gap ends at its last ID"
+    );
+}
