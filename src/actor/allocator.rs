@@ -20,7 +20,7 @@ use super::refusals::{crowded, draining, overloaded, restarting, retired, starti
 use super::router::{Popped, RouterHandle};
 use super::slot::Ask;
 use crate::block::stash::Taken;
-use crate::block::{Cause, Range, Reason, Refusal, Tier};
+use crate::block::{Cause, Range, Refusal, Tier};
 use crate::ledger::Purpose;
 
 /// The worker's allocator, as the service sees it.
@@ -339,7 +339,7 @@ impl Allocator {
             self.serve(sequence);
             let Some((_, caller)) = self.desk(sequence).line.leave() else { break };
             let _ = caller.reply.send(Err(refusal.clone()));
-            if refusal.reason == Reason::SequenceExhausted {
+            if refusal.leaves_some() {
                 break;
             }
         }

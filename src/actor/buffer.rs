@@ -402,7 +402,7 @@ impl Reserve {
     fn turn_away(&mut self, refusal: &Refusal) {
         while let Some((_, waiter)) = self.line.leave() {
             let _ = waiter.reply.send(Err(refusal.clone()));
-            if refusal.reason == Reason::SequenceExhausted {
+            if refusal.leaves_some() {
                 break;
             }
         }

@@ -1,6 +1,6 @@
 //! One pass of the hydrator after the other: lead, learn, tell the pods, measure, fill, sweep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
-use crate::block::{Cause, Range};
+use crate::block::{Cause, Range, Reason};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
@@ -95,6 +95,10 @@ pub struct Supply {
     pub blocks: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>,
     /// IDs in all pods, and how long they last, by sequence.
     pub sequences: BTreeMap<Arc<str>, (i64, Option<f64>)>,
+    /// IDs that the cluster may use in an hour, by sequence.
+    pub hourly: BTreeMap<Arc<str>, i64>,
+    /// Sequences whose hourly cap kept the last pass from filling their pods.
+    pub capped: BTreeSet<Arc<str>>,
 }
 
 /// One pod in this pass.
@@ -202,6 +206,8 @@ impl Hydration {
             if !lease.held {
                 supply.blocks.clear();
                 supply.sequences.clear();
+                supply.hourly.clear();
+                supply.capped.clear();
             }
         });
         Ok(lease.held)
@@ -340,20 +346,20 @@ impl Hydration {
         let blocks_on = |pod: &Measured| pod.inspection.blocks.get(at).copied().unwrap_or(0);
         self.show_supply(sequence, measured.iter().map(blocks_on).sum());
         if facts.retired || facts.halted.is_some() || measured.is_empty() || target.ids == 0 {
+            self.show_cap(&facts.name, false);
             return Ok(());
         }
         let share = target.ids / i64::try_from(measured.len()).unwrap_or(i64::MAX);
         let share = share.max(target.block_size);
         let load = LOAD.saturating_mul(target.block_size);
         let mut pushes = Vec::new();
-        let mut trouble = Ok(());
+        let (mut trouble, mut capped) = (Ok(()), false);
         for pod in measured {
             if !self.may_fill(pod) {
                 continue;
             }
             let have = i64::try_from(blocks_on(pod)).unwrap_or(i64::MAX).saturating_mul(target.block_size);
             let missing = share.saturating_sub(have) / target.block_size * target.block_size;
-            self.unfinished |= missing > load;
             // Small gaps wait until they are worth a grant.
             if missing < (share / 20).max(target.block_size) {
                 continue;
@@ -368,8 +374,14 @@ impl Hydration {
             };
             match self.database.fetch(ask).await {
                 Ok(range) => {
+                    self.unfinished |= missing > load;
                     let load = Load { sequence: Arc::clone(sequence), range, block_size: target.block_size };
                     pushes.push(push(&self.process, &self.pods, Rc::clone(&pod.member), load));
+                }
+                // No trouble: what is left of the hour is for those who wait.
+                Err(refusal) if refusal.reason == Reason::SequenceRateCapped => {
+                    capped = true;
+                    break;
                 }
                 Err(refusal) => {
                     trouble = Err(format!("{}: {refusal}", facts.name));
@@ -380,6 +392,7 @@ impl Hydration {
         for pushed in join_all(pushes).await {
             self.note_push(pushed);
         }
+        self.show_cap(&facts.name, capped);
         trouble
     }
 
@@ -444,7 +457,23 @@ impl Hydration {
         });
         let seconds = (rate > 0.0).then(|| ids as f64 / rate);
         self.process.metrics.set_supply_seconds(&facts.name, seconds);
-        self.process.supply(|supply| _ = supply.sequences.insert(Arc::clone(&facts.name), (ids, seconds)));
+        let hourly = self.demand.get(&facts.name).map_or(0, |demand| demand.forecast.busiest_hour());
+        self.process.supply(|supply| {
+            supply.sequences.insert(Arc::clone(&facts.name), (ids, seconds));
+            supply.hourly.insert(Arc::clone(&facts.name), hourly);
+        });
+    }
+
+    /// Shows whether the hourly cap keeps the pods of a sequence from being filled; logs when that begins.
+    fn show_cap(&self, name: &Arc<str>, capped: bool) {
+        let changed = self.process.supply(|supply| match capped {
+            true => supply.capped.insert(Arc::clone(name)),
+            false => supply.capped.remove(name),
+        });
+        if changed && capped {
+            info!(self.process.log, "the pods are filled later: what failover_gap allows them in an hour is spent";
+                "sequence" => %name);
+        }
     }
 
     async fn sweep(&self, known: &Snapshot, measured: &[Measured]) {

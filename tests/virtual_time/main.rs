@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::field_reassign_with_default, reason = "settings read as in a file, a key a line")]
 
+mod cap;
 mod conservation;
 mod faults;
 mod generations;
