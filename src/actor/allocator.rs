@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -22,6 +24,9 @@ use super::slot::Ask;
 use crate::block::stash::Taken;
 use crate::block::{Cause, Range, Refusal, Tier};
 use crate::ledger::Purpose;
+
+/// A worker that asked its pods nothing for so long asks before it answers: a process that was stopped, say.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The worker's allocator, as the service sees it.
 #[derive(Clone)]
@@ -132,6 +137,7 @@ impl AllocatorHandle {
     }
 
     /// Asks again where the sequence moved to a new generation before the answer was here: the old one goes back, and is discarded.
+    /// The last look before the point of no return (S2).
     async fn ask_until_current(
         &self,
         name: &str,
@@ -141,10 +147,24 @@ impl AllocatorHandle {
     ) -> Result<Allocation, Refusal> {
         loop {
             let allocation = self.ask(name, count, deadline, permit).await?;
+            if self.process.now().saturating_sub(self.router.heard()) > SILENCE {
+                self.catch_up().await;
+            }
             if allocation.is_current(&self.process.known) {
                 return Ok(allocation);
             }
             permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| self.refuse_entry())?;
+        }
+    }
+
+    /// This thread has not run for a while, or hears nothing: whatever it has at hand may have been moved past meanwhile. Whoever has no
+    /// pod to ask asks the ledger.
+    async fn catch_up(&self) {
+        let settings = &self.process.settings;
+        if self.process.pods_up.load(Ordering::Relaxed) > 0 {
+            let _ = timeout(settings.redis.timeout, self.router.listen()).await;
+        } else {
+            let _ = timeout(settings.fallback.max_wait, self.database.refresh(SILENCE)).await;
         }
     }
 

@@ -143,6 +143,27 @@ fn an_allocation_that_comes_back_is_given_to_nobody() {
 }
 
 #[test]
+fn who_has_heard_nothing_for_seconds_listens_before_it_answers_from_memory() {
+    with(patient(), 1, 1, async |world| {
+        let process = filled(&world).await;
+        process.take(0, 10).await.unwrap();
+        let slow = 5 * SECOND;
+        world.pods[0].set_for("heartbeat", Line::Late(slow));
+        sleep(2 * slow).await;
+        // The heartbeat under way is of before.
+        world.advance(START).await;
+        let (began, mut waits) = (Instant::now(), 0);
+        while began.elapsed() < 2 * slow {
+            let asked = Instant::now();
+            assert_new(&process.take_within(0, 10, 30 * SECOND).await.unwrap().0);
+            waits += usize::from(asked.elapsed() > SECOND);
+            sleep(SECOND / 10).await;
+        }
+        assert!(waits > 0, "it listened");
+    });
+}
+
+#[test]
 fn a_hydrators_push_and_what_it_holds_reach_no_list_that_is_read() {
     with(patient(), 2, 1, async |world| {
         // One pod takes its time, the other refuses: the hydrator holds the load of the second meanwhile.
