@@ -108,7 +108,7 @@ $$;
 CREATE OR REPLACE FUNCTION blockhouse.open_at(names text[], targets bigint[], why text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    l       record;
+    begun   record;
     closing uuid := (SELECT token FROM blockhouse.ledger);
 BEGIN
     INSERT INTO blockhouse.sequences (name, generation, first, last, block_size, buffer_seconds, failover_gap, granted)
@@ -127,9 +127,9 @@ BEGIN
       FROM blockhouse.clusters AS c WHERE c.answers = closing AND c.known_epoch IS NOT NULL
     UNION SELECT l.epoch, l.token, why FROM blockhouse.ledger AS l
     ON CONFLICT DO NOTHING;
-    SELECT * INTO l FROM blockhouse.ledger;
+    SELECT * INTO begun FROM blockhouse.ledger;
     INSERT INTO blockhouse.moves (epoch, sequence, moved_from, moved_to, reason)
-    SELECT l.epoch, s.name, s.granted, t.target, why
+    SELECT begun.epoch, s.name, s.granted, t.target, why
       FROM unnest(names, targets) AS t (name, target) JOIN blockhouse.sequences AS s ON s.name = t.name
      WHERE t.target > s.granted;
     UPDATE blockhouse.sequences AS s SET granted = t.target
