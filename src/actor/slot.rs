@@ -421,9 +421,11 @@ impl Slot {
         let (life, state) = (facts.identity.life, facts.state.clone());
         if let Err(why) = self.process.known.hear_ledger(facts) {
             self.process.metrics.fence_trip("identity");
-            if matches!(state, State::Closed(_)) {
-                // Whoever decides how it goes on must know of the other line.
+            if let State::Closed(reason) = state {
+                // Whoever decides how it goes on must know of the other line; then this process comes along.
                 let _ = self.report(life).await;
+                self.closed(&reason);
+                return Err(LedgerError::Closed(reason.to_string()));
             }
             let error = LedgerError::Wrong(why);
             self.show("refused", Some(error.to_string()));

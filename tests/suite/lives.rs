@@ -8,6 +8,8 @@ use crate::support::{Cluster, wait};
 
 /// How long processes may take to notice that the ledger is another, or open again.
 const NOTICE: Duration = Duration::from_secs(20);
+/// Between two requests of a caller: what lies in the pods is to outlast the time that an operator takes.
+const PACE: Duration = Duration::from_millis(20);
 
 async fn until_ledger_is(process: &Process, state: &str) {
     wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
@@ -35,7 +37,7 @@ async fn ends_flawless(cluster: &Cluster, load: Running) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_last_hour() {
     let mut cluster = Cluster::usual().start().await;
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     for life in 2..=4 {
         cluster.postgres.as_mut().expect("the plan has a ledger").restart();
@@ -54,7 +56,7 @@ async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_la
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_accepts_it() {
     let mut cluster = Cluster::usual().start().await;
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     let mut primary = cluster.postgres.take().expect("the plan has a ledger");
     let mut standby = primary.standby();
@@ -115,7 +117,7 @@ async fn fail_over(cluster: &mut Cluster) {
 async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
     let mut cluster = Cluster::usual().start().await;
     cluster.succeed(&["ledger", "set", "--on-failover", "jump", "--yes"]);
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     fail_over(&mut cluster).await;
     until_granted_in(&cluster, 2).await;
@@ -126,8 +128,9 @@ async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn older_files_put_back_are_noticed_by_what_the_pods_know() {
-    let mut cluster = Cluster::usual().start().await;
-    let load = cluster.load().counts(1..=500).start();
+    // Files are copied meanwhile: a pod that is slow for it is not yet dead.
+    let mut cluster = Cluster::usual().set("redis.timeout = '1s'").start().await;
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     let ledger = cluster.postgres.as_mut().expect("the plan has a ledger");
     ledger.stop();
     ledger.set_files_aside();
@@ -156,7 +159,7 @@ async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_l
     // Exercises: an allocator whose pods have blocks asks its ledger only then.
     let plan = Cluster::usual().set("exercise.ratio = 0.2").set("exercise.max_per_minute = 600.0");
     let mut cluster = plan.start().await;
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     let old = cluster.postgres.take().expect("the plan has a ledger");
     let new = old.standby();
@@ -169,8 +172,9 @@ async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_l
     moved.ready().await;
     until_ledger_is(&moved, "closed").await;
     cluster.postgres = Some(new);
+    // The lead that the new one remembers ends before another process speaks for the cluster.
     let accept = ["ledger", "accept-failover", "--yes", "--set", &at_new];
-    cluster.succeed(&accept);
+    wait::until(3 * NOTICE, "it is accepted", async || cluster.command(&accept).status.success()).await;
     until_ledger_is(&moved, "up").await;
     until_granted_in(&cluster, 2).await;
     // The pods tell the others of the new life.
