@@ -1,6 +1,7 @@
 //! `ledger`: the central database.
 
 mod migrate;
+mod set;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -12,9 +13,10 @@ use super::ui::Ui;
 const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate
-  blockhouse ledger show";
+  blockhouse ledger show
+  blockhouse ledger set --on-failover jump --dry-run";
 
-/// Prepare and look at the ledger.
+/// Prepare, look at and set the ledger.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Ledger {
@@ -26,6 +28,7 @@ pub struct Ledger {
 enum Command {
     Migrate(migrate::Migrate),
     Show(show::Show),
+    Set(set::Set),
 }
 
 impl Ledger {
@@ -37,6 +40,7 @@ impl Ledger {
         match &self.command {
             Command::Migrate(migrate) => migrate.run(global, ui).await,
             Command::Show(show) => show.run(global, ui).await,
+            Command::Set(set) => set.run(global, ui).await,
         }
     }
 }
