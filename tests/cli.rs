@@ -82,6 +82,7 @@ fn help_begins_with_examples() {
         &["sequence", "-h"],
         &["sequence", "create", "--help"],
         &["ledger", "migrate", "-h"],
+        &["ledger", "set", "-h"],
         &["lookup", "-h"],
         &["status", "-h"],
     ] {
@@ -118,6 +119,8 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
         (&["sequence", "set", "tasks"], "--max"),
         (&["sequence", "set", "tasks", "--buffer", "90ms"], "whole seconds"),
         (&["sequence", "show"], "NAME"),
+        (&["ledger", "set"], "--on-failover"),
+        (&["ledger", "set", "--on-failover", "jmup"], "jump"),
         (&["lookup", "tasks", "many"], "many"),
         (&["completions", "csh"], "bash"),
     ] {
@@ -403,6 +406,40 @@ fn a_sequence_moves_forward_only() {
     assert_eq!((&lowered["generation"], &lowered["last"]), (&4.into(), &"600".into()));
     let end = site.run(&["sequence", "import", "tasks", "--above", "600", "--yes"]).succeeded();
     assert_eq!(end, "tasks is in generation 5: no ID is left below its maximum 600\n");
+}
+
+#[test]
+fn what_a_failover_does_is_set_for_the_whole_ledger_and_says_what_follows() {
+    let site = Site::migrated();
+    for (name, max) in [("tasks", "js-safe"), ("small", "1000")] {
+        let made = site.run(&["sequence", "create", name, "--max", max, "--yes"]);
+        let says = if name == "small" { "waits for a person" } else { "256410 IDs/s" };
+        assert!(made.stderr.contains(says), "{made:?}");
+    }
+    let set = ["ledger", "set", "--on-failover", "jump"];
+    site.run(&set).failed(2, "--yes");
+    let dry = site.run(&[&set[..], &["--dry-run"]].concat());
+    for says in [
+        "tasks: ",
+        "1000000000 IDs",
+        "small: ",
+        "waits for a person",
+        "fence the old primary",
+        "nothing was changed",
+    ] {
+        assert!(dry.stderr.contains(says), "{dry:?}");
+    }
+    assert_eq!(site.json(&["ledger", "show", "--json"])["on_failover"], "wait");
+    assert_eq!(site.json(&[&set[..], &["--yes", "--json"]].concat())["on_failover"], "jump");
+    assert!(site.run(&["ledger", "show"]).succeeded().contains("on failover  jump\n"));
+
+    let rows = site.json(&["sequence", "list", "--json"]);
+    assert_eq!(
+        (&rows[0]["jump_ids_per_second"], &rows[1]["jump_ids_per_second"]),
+        (&serde_json::Value::Null, &256_410.into())
+    );
+    let dry = site.run(&["sequence", "set", "small", "--failover-gap", "39000", "--dry-run"]);
+    assert!(dry.stderr.contains("10 IDs/s at most"), "{dry:?}");
 }
 
 #[test]

@@ -423,6 +423,30 @@ mod tests {
             }
         }
 
+        /// However the cap and the 64th meet: never more than the hour has room for, never less than is of use.
+        #[test]
+        fn a_capped_grant_is_between_what_is_of_use_and_what_the_hour_has_room_for(
+            gap in 1i64..1000, spent in 0i64..1200, hydrates: bool, (least, more, want) in (1i64..400, 0i64..400, 0i64..2000),
+        ) {
+            let now_us = 1_700_000_000_000_000;
+            let jumps = LedgerRow { on_failover: OnFailover::Jump, ..ledger() };
+            let mut row = row(1, 1 << 40, 0);
+            row.facts.failover_gap = gap;
+            let mut hour = Hour::default();
+            hour.add(spent, Hour::slot_of(now_us));
+            let mut ask = request(least, least + more, want.max(least + more));
+            ask.purpose = if hydrates { Purpose::Hydrate } else { Purpose::Exercise };
+            let room = (share(gap, hydrates) - spent).max(0);
+            match grant(&jumps, Some(&row), 0, &ask, (&hour, now_us)) {
+                Ok(grant) => prop_assert_eq!(grant.span.count(), ask.want.min(room)),
+                Err(LedgerError::RateCapped { allowed, wait }) => {
+                    prop_assert_eq!(allowed, room);
+                    prop_assert!(room < least && wait <= Duration::from_secs(3900));
+                }
+                Err(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+
         /// A request that breaks its own rules still gets at least one ID, and none that isn't there.
         #[test]
         fn a_request_beyond_reason_breaks_nothing(

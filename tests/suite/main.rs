@@ -9,6 +9,7 @@ mod wire;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 
+mod capped;
 mod closed;
 mod cluster;
 mod compose;

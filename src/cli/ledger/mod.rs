@@ -2,6 +2,7 @@
 
 mod accept_failover;
 mod migrate;
+mod set;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -14,9 +15,10 @@ const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate
   blockhouse ledger show
+  blockhouse ledger set --on-failover jump --dry-run
   blockhouse ledger accept-failover --dry-run";
 
-/// Prepare and look at the ledger.
+/// Prepare, look at and set the ledger.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Ledger {
@@ -29,6 +31,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Show(show::Show),
     AcceptFailover(accept_failover::AcceptFailover),
+    Set(set::Set),
 }
 
 impl Ledger {
@@ -41,6 +44,7 @@ impl Ledger {
             Command::Migrate(migrate) => migrate.run(global, ui).await,
             Command::Show(show) => show.run(global, ui).await,
             Command::AcceptFailover(accept) => accept.run(global, ui).await,
+            Command::Set(set) => set.run(global, ui).await,
         }
     }
 }

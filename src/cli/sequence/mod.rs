@@ -14,6 +14,7 @@ mod show;
 
 use clap::{Args, Subcommand};
 
+pub use self::row::consequence;
 #[cfg(test)]
 pub use self::row::tests::quarter;
 use super::failure::Outcome;

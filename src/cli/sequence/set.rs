@@ -12,7 +12,7 @@ use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::{Change, ConfigArgs, Global, whole_seconds};
 use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
-use crate::ledger::SequenceChange;
+use crate::ledger::{SequenceChange, decide};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,6 +85,12 @@ impl Set {
                 self.name, row.granted
             );
             return Err(Failure::new(Exit::Failed, line));
+        }
+        if self.change.dry_run {
+            let mut facts = row.facts.clone();
+            decide::change(&mut facts, &self.to.change())
+                .map_err(|why| Failure::new(Exit::Failed, why.to_string()))?;
+            ui.note(consequence(&facts));
         }
         let what = format!("set '{}': {}", self.name, self.to.describe(&row.facts));
         if !ui.may_change(&self.change, &what)? {

@@ -5,7 +5,7 @@ ALTER TABLE sequences ADD COLUMN issued INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sequences ADD COLUMN slot INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sequences ADD COLUMN starts TEXT NOT NULL DEFAULT '[0,0,0,0,0,0,0,0,0,0,0,0,0]';
 
-DROP TRIGGER sequences_move_forward;
+DROP TRIGGER IF EXISTS sequences_move_forward;
 CREATE TRIGGER sequences_move_forward BEFORE UPDATE ON sequences
 WHEN NEW.granted < OLD.granted OR NEW.grants < OLD.grants OR NEW.generation < OLD.generation
   OR NEW.issued < OLD.issued OR NEW.slot < OLD.slot
