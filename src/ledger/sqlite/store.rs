@@ -66,7 +66,10 @@ impl Store {
         self.connected(true, |connection| {
             let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let from = match contents(&sql)? {
-                Contents::Ledger => tables::schema(&sql)?.0,
+                Contents::Ledger => {
+                    sql.execute_batch(tables::ADDED)?;
+                    tables::schema(&sql)?.0
+                }
                 Contents::Nothing => define(&sql, &expected).map(|()| 0)?,
                 // Written by another program since it was opened.
                 Contents::Foreign => {
