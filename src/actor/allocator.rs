@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,14 +18,11 @@ use super::mailbox::{Mailbox, Panic};
 use super::pod_set::Blocks;
 use super::process::{Part, Process};
 use super::refusals::{crowded, draining, overloaded, restarting, retired, starting, too_late, unknown};
-use super::router::{Popped, RouterHandle};
+use super::router::{Popped, RouterHandle, SILENCE};
 use super::slot::Ask;
 use crate::block::stash::Taken;
 use crate::block::{Cause, Range, Refusal, Tier};
 use crate::ledger::Purpose;
-
-/// A worker that asked its pods nothing for so long asks before it answers: a process that was stopped, say.
-const SILENCE: Duration = Duration::from_secs(3);
 
 /// The worker's allocator, as the service sees it.
 #[derive(Clone)]
@@ -162,9 +158,14 @@ impl AllocatorHandle {
     async fn catch_up(&self) {
         let settings = &self.process.settings;
         if self.process.pods_up.load(Ordering::Relaxed) > 0 {
-            let _ = timeout(settings.redis.timeout, self.router.listen()).await;
+            let bound = settings.redis.connect_timeout + settings.redis.timeout;
+            let _ = timeout(bound, self.router.listen()).await;
         } else {
-            let _ = timeout(settings.fallback.max_wait, self.database.refresh(SILENCE)).await;
+            let began = self.process.now();
+            // Whether it could be read or not: more than ask can't be done.
+            if timeout(settings.fallback.max_wait, self.database.refresh(SILENCE)).await.is_ok() {
+                self.router.heard_elsewhere(began);
+            }
         }
     }
 

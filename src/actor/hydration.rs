@@ -19,7 +19,7 @@ use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
-use crate::block::{Cause, Range, Reason};
+use crate::block::{Cause, Range, Reason, Witness, witness};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
@@ -46,6 +46,8 @@ pub struct Hydration {
     demand: BTreeMap<Arc<str>, Demand>,
     /// The counters of each pod as last read.
     counted: BTreeMap<Arc<str>, Counted>,
+    /// What the ledger was last told of who has which catalogue.
+    confirmed: Option<Vec<Witness>>,
     saved_at: Option<Instant>,
     pruned_at: Option<Instant>,
     /// Pods that took no push lately.
@@ -123,6 +125,7 @@ impl Hydration {
             leads: false,
             demand: BTreeMap::new(),
             counted: BTreeMap::new(),
+            confirmed: None,
             saved_at: None,
             pruned_at: None,
             resting: BTreeMap::new(),
@@ -150,6 +153,7 @@ impl Hydration {
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
         self.save_demand().await?;
+        self.confirm(&measured).await?;
         self.push_held().await;
         let mut trouble = None;
         for (at, sequence) in known.sequences().enumerate() {
@@ -195,8 +199,9 @@ impl Hydration {
         let lease = lease.await.map_err(|error| error.to_string())?;
         if lease.held != self.leads {
             info!(self.process.log, "the cluster's lead changed"; "leader" => %lease.leader, "leads" => lease.held);
-            // Another leader may have filled and counted meanwhile.
+            // Another leader may have filled, counted and confirmed meanwhile.
             self.counted.clear();
+            self.confirmed = None;
             self.saved_at = None;
         }
         self.leads = lease.held;
@@ -236,6 +241,22 @@ impl Hydration {
             }
         }))
         .await;
+    }
+
+    /// Writes to the ledger who of the cluster has which catalogue, where that has changed: an operator's command waits for it.
+    async fn confirm(&mut self, measured: &[Measured]) -> Result<(), String> {
+        let mut seen = witness::processes(measured.iter().flat_map(|pod| pod.inspection.present.clone()));
+        seen.extend(self.pods.witnesses());
+        if self.confirmed.as_ref() == Some(&seen) {
+            return Ok(());
+        }
+        let (settings, written) = (Arc::clone(&self.process.settings), seen.clone());
+        let confirm = self.database.call("confirm", move |ledger: Rc<dyn Ledger>| {
+            Box::pin(async move { ledger.confirm(&settings.cluster, &settings.instance, &written).await })
+        });
+        confirm.await.map_err(|error| error.to_string())?;
+        self.confirmed = Some(seen);
+        Ok(())
     }
 
     async fn measure(&self, known: &Snapshot) -> Vec<Measured> {

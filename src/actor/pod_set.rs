@@ -14,7 +14,8 @@ use super::known::Sequence;
 use super::process::Process;
 use crate::block::chunk::{self, CHUNK};
 use crate::block::health::PodHealth;
-use crate::block::{Cause, Doubt, Range, Span};
+use crate::block::witness::Kind;
+use crate::block::{Cause, Doubt, Range, Span, Stamp, Witness};
 use crate::pods::discovery::Roster;
 use crate::pods::{End, Heartbeat, Pod, PodError, Popped, Seen};
 
@@ -111,7 +112,7 @@ impl PodSet {
     }
 
     async fn beat(&self, member: &Rc<Member>) {
-        let seen = member.state.borrow().seen;
+        let seen = Seen { by: self.speaks_of(), ..member.state.borrow().seen.clone() };
         let asked = Instant::now();
         let answer = member.pod.heartbeat(&seen).await;
         self.count(member, "heartbeat", &answer, asked);
@@ -122,6 +123,24 @@ impl PodSet {
             },
             Err(error) => self.failed(member, &error),
         }
+    }
+
+    /// One of a process's sets says which catalogue the process has: all of its threads have it.
+    fn speaks_of(&self) -> Option<(Arc<str>, Stamp)> {
+        let known = self.process.known.load();
+        let known = known.identity.as_ref().filter(|_| self.speaks).map(|_| known.catalogue.stamp)?;
+        Some((Arc::clone(&self.process.settings.instance), known))
+    }
+
+    /// Every pod as a witness: a usable one has what it last said, or was told since.
+    pub fn witnesses(&self) -> Vec<Witness> {
+        let members = self.members.borrow();
+        let witness = |member: &Rc<Member>| {
+            let state = member.state.borrow();
+            let (stamp, silent) = (state.seen.stamp, !state.health.usable());
+            Witness { kind: Kind::Pod, name: Arc::clone(&member.address), stamp, silent }
+        };
+        members.iter().map(witness).collect()
     }
 
     /// Takes up to `blocks` blocks, asking one pod after the other until every pod was tried.
@@ -361,7 +380,7 @@ impl PodSet {
         {
             let mut state = member.state.borrow_mut();
             state.run_id = Arc::clone(&beat.run_id);
-            state.seen = Seen { stamp: beat.stamp, high_waters: beat.high_waters_seen };
+            state.seen = Seen { stamp: beat.stamp, high_waters: beat.high_waters_seen, by: None };
         }
         self.change(member, PodHealth::Up, None);
     }

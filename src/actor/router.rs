@@ -18,6 +18,9 @@ use crate::pods::discovery::Roster;
 /// Between two heartbeats of a pod.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A worker that heard nothing for so long asks before it answers: a process that was stopped, say.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
 /// The worker's router, as its allocator sees it.
 #[derive(Clone)]
 pub struct RouterHandle {
@@ -97,6 +100,11 @@ impl RouterHandle {
         Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
+    /// What the pods would have said was asked elsewhere.
+    pub fn heard_elsewhere(&self, at: Duration) {
+        self.heard.fetch_max(ms(at), Ordering::Relaxed);
+    }
+
     /// Hears what the pods know now; those who ask meanwhile share the answer. Bounded by the pods' time-outs.
     pub async fn listen(&self) {
         let _ = self.mailbox.ask(|reply| Listen { reply }).await;
@@ -123,7 +131,11 @@ impl Router {
         let (pods, began) = (Rc::clone(&self.pods), self.process.now());
         let beat = async move { pods.heartbeat().await }.into_actor(self).map(move |(), act, ctx| {
             act.beating = false;
-            act.heard.store(ms(began), Ordering::Relaxed);
+            // Where no pod answers there is nothing to hear: a thread that was stopped meanwhile asks elsewhere.
+            let heard = Duration::from_millis(act.heard.load(Ordering::Relaxed));
+            if act.pods.usable_count() > 0 || began.saturating_sub(heard) <= SILENCE {
+                act.heard.store(ms(began), Ordering::Relaxed);
+            }
             asked.into_iter().for_each(|reply| _ = reply.send(()));
             if !act.asked.is_empty() {
                 act.beat(ctx);

@@ -20,6 +20,7 @@ pub mod size;
 pub mod span;
 pub mod stash;
 pub mod tripwire;
+pub mod witness;
 
 pub use catalogue::{Catalogue, OnFailover, SequenceFacts, Stamp};
 pub use counters::Counters;
@@ -30,6 +31,7 @@ pub use range::{Cause, Doubt, Range, Tally};
 pub use refusal::{Reason, Refusal};
 pub use span::Span;
 pub use stash::Stash;
+pub use witness::Witness;
 
 /// The farthest tier that an answer needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

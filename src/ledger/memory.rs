@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::decide::{self, LedgerRow};
 use super::{
-    Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
-    LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange, SequenceRow, State,
+    Admin, Answer, ClusterSeen, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History,
+    HourOfDemand, Lease, LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange,
+    SequenceRow, State,
 };
-use crate::block::{Hour, Identity, Life, OnFailover};
+use crate::block::{Hour, Identity, Life, OnFailover, Witness};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -37,6 +38,8 @@ struct Tables {
     sequences: BTreeMap<Arc<str>, Stored>,
     /// By cluster: who leads, and until when.
     leases: BTreeMap<String, (Arc<str>, i64)>,
+    /// By cluster: who has which catalogue.
+    seen: BTreeMap<String, Vec<Witness>>,
     /// By cluster, hour and sequence.
     demand: BTreeMap<(String, i64, Arc<str>), i64>,
 }
@@ -68,6 +71,7 @@ impl Memory {
             },
             sequences: BTreeMap::new(),
             leases: BTreeMap::new(),
+            seen: BTreeMap::new(),
             demand: BTreeMap::new(),
         };
         Memory { expected, tables: Arc::new(Mutex::new(tables)) }
@@ -210,6 +214,25 @@ impl Tables {
             .collect()
     }
 
+    fn seen(&self) -> Vec<ClusterSeen> {
+        let now_us = self.now_us();
+        let mut by_cluster: BTreeMap<String, ClusterSeen> = BTreeMap::new();
+        let led = self.leases.iter().filter(|(_, (_, until_us))| *until_us > now_us);
+        led.for_each(|(cluster, _)| by_cluster.entry(cluster.clone()).or_default().led = true);
+        let records = self.sequences.values().flat_map(|stored| stored.records.values());
+        for record in records.filter(|record| record.at_us > now_us - HOUR_US) {
+            let holders = &mut by_cluster.entry(record.cluster.clone()).or_default().holders;
+            if let Err(at) = holders.binary_search(&record.holder) {
+                holders.insert(at, record.holder.clone());
+            }
+        }
+        let seen = |cluster: &str| self.seen.get(cluster).cloned().unwrap_or_default();
+        by_cluster
+            .into_iter()
+            .map(|(cluster, found)| ClusterSeen { seen: seen(&cluster), cluster, ..found })
+            .collect()
+    }
+
     fn leases(&self) -> Vec<LeaseRecord> {
         let now_us = self.now_us();
         let leases = self.leases.iter();
@@ -273,6 +296,15 @@ impl Ledger for Memory {
         self.answer(move |tables| Ok(tables.demand(cluster)))
     }
 
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()> {
+        self.answer(move |tables| {
+            if tables.leases.get(cluster).is_some_and(|(leader, _)| **leader == *holder) {
+                tables.seen.insert(cluster.to_owned(), seen.to_owned());
+            }
+            Ok(())
+        })
+    }
+
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()> {
         let halted = self.alter(sequence, move |row| {
             row.facts.halted.get_or_insert_with(|| reason.into());
@@ -313,6 +345,10 @@ impl Admin for Memory {
     fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
         let advanced = self.alter(sequence, move |row| decide::advance(row, above));
         Box::pin(async { advanced.await.map(|(row, ())| row) })
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>> {
+        self.answer(|tables| Ok(tables.seen()))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {

@@ -16,7 +16,8 @@ use futures_util::future::LocalBoxFuture;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use crate::block::{Catalogue, Identity, Life, OnFailover, Span};
+pub use crate::block::witness::ClusterSeen;
+use crate::block::{Catalogue, Identity, Life, OnFailover, Span, Witness};
 use crate::config::settings;
 
 /// What a ledger call gives back, on the thread that made it.
@@ -74,6 +75,9 @@ pub trait Ledger {
     /// Gives how many it deleted.
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64>;
 
+    /// Writes who of a cluster has which catalogue, in place of what was written before; of its leader only.
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()>;
+
     /// Makes another log-in ready: password and certificates, for the same ledger. It counts once the change is made, from the
     /// next connection on.
     ///
@@ -113,6 +117,9 @@ pub trait Admin: Ledger {
             ))
         })
     }
+
+    /// Who has seen which catalogue: every cluster that is led, or that was granted something in the last hour.
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>>;
 
     /// Clears a halt. `false` if there was none.
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;

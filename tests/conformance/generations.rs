@@ -1,5 +1,7 @@
 //! New generations: forward only (S4), one at a time, and what the old one was granted is over.
 
+use blockhouse::block::witness::Kind;
+use blockhouse::block::{Stamp, Witness};
 use blockhouse::ledger::{LedgerError, SequenceChange};
 use futures_util::future::join_all;
 
@@ -129,4 +131,55 @@ pub async fn a_lowered_maximum_raises_the_generation(bed: &dyn Bed) {
     refused!(ledger.grant(&ask).await, LedgerError::Stale(_));
     let ask = GrantRequest { generation: 3, ..ask };
     refused!(ledger.grant(&ask).await, LedgerError::Exhausted { left: 0 });
+}
+
+fn witness(name: &str, version: i64) -> Witness {
+    Witness {
+        kind: Kind::Process,
+        name: name.into(),
+        stamp: Stamp { epoch: 1, version },
+        silent: version == 1,
+    }
+}
+
+pub async fn the_leader_says_who_has_which_catalogue(bed: &dyn Bed) {
+    let ledger = bed.open();
+    assert_eq!(ledger.seen().await.unwrap(), [], "nobody is there yet");
+    let minute = Duration::from_secs(60);
+    for cluster in ["east", "west"] {
+        assert!(ledger.lead(cluster, "leader", minute).await.unwrap().held);
+    }
+    let seen = |clusters: Vec<blockhouse::ledger::ClusterSeen>| {
+        clusters.into_iter().map(|one| (one.cluster, one.led, one.seen)).collect::<Vec<_>>()
+    };
+    let nothing = [("east".to_owned(), true, vec![]), ("west".to_owned(), true, vec![])];
+    assert_eq!(seen(ledger.seen().await.unwrap()), nothing);
+
+    ledger.confirm("east", "leader", &[witness("a", 1), witness("b's", i64::MAX)]).await.unwrap();
+    ledger.confirm("west", "other", &[witness("c", 1)]).await.unwrap();
+    ledger.confirm("north", "leader", &[witness("d", 1)]).await.unwrap();
+    let [(_, _, east), (_, _, west)] = &seen(bed.open().seen().await.unwrap())[..] else {
+        panic!("two clusters")
+    };
+    assert_eq!(*east, [witness("a", 1), witness("b's", i64::MAX)]);
+    assert_eq!(*west, [], "only its leader speaks for a cluster");
+
+    ledger.confirm("east", "leader", &[witness("a", 2)]).await.unwrap();
+    assert_eq!(seen(ledger.seen().await.unwrap())[0].2, [witness("a", 2)]);
+    ledger.resign("east", "leader").await.unwrap();
+    let left: Vec<_> = ledger.seen().await.unwrap().into_iter().map(|one| one.cluster).collect();
+    assert_eq!(left, ["west"], "a cluster without lead and grants is not spoken of");
+}
+
+pub async fn a_cluster_that_nobody_leads_is_named_by_its_holders(bed: &dyn Bed) {
+    let ledger = bed.open();
+    let ask = tasks(&*ledger, 1, 1000).await;
+    for (cluster, holder) in [("east", "b"), ("east", "a"), ("west", "c"), ("east", "b")] {
+        let ask = GrantRequest { cluster: cluster.into(), holder: holder.into(), ..ask.clone() };
+        take(&*ledger, &ask, 1).await.unwrap();
+    }
+    ledger.lead("west", "leader", Duration::from_secs(60)).await.unwrap();
+    let found = ledger.seen().await.unwrap();
+    let found: Vec<_> = found.iter().map(|one| (&*one.cluster, one.led, one.holders.join(" "))).collect();
+    assert_eq!(found, [("east", false, "a b".to_owned()), ("west", true, "c".to_owned())]);
 }

@@ -95,6 +95,8 @@ macro_rules! behaviours {
                 only_what_is_there_and_active_moves,
                 grants_and_advances_at_once_share_no_id_and_mix_no_generation,
                 a_lowered_maximum_raises_the_generation,
+                the_leader_says_who_has_which_catalogue,
+                a_cluster_that_nobody_leads_is_named_by_its_holders,
             }
             records {
                 an_id_leads_to_the_grant_it_came_from,

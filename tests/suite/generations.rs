@@ -1,15 +1,29 @@
 //! New generations of a sequence: what was granted before is not handed out once the command has returned.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
-use crate::support::Cluster;
+use futures_util::future::join;
+use rustix::process::Signal;
 
-/// That a command failed so, with a last line that says this, and without data.
+use crate::support::caller::{Caller, Outcome, Transport};
+use crate::support::cluster::Plan;
+use crate::support::process::Process;
+use crate::support::proxy::Mode;
+use crate::support::{Cluster, wait};
+
+/// That a command changed nothing, and its last line says this.
 #[track_caller]
-fn assert_failed(output: &Output, code: i32, says: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
+fn assert_failed(output: &Output, says: &str) {
     assert!(output.stdout.is_empty(), "{output:?}");
+    assert_incomplete(output, says);
+}
+
+/// That a command did its work but can't say that everybody has heard, and its last line names who has not.
+#[track_caller]
+fn assert_incomplete(output: &Output, says: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     let last = stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("error: ") && last.contains(says), "{stderr}");
 }
@@ -40,7 +54,7 @@ async fn an_import_takes_over_what_a_table_holds_or_says_why_it_can_not() {
         ("pg_catalog.pg_authid", "oid", "holds no whole numbers"),
         ("app.beyond", "id", "'tasks' ends at 1000000"),
     ] {
-        assert_failed(&import(table, column, "--yes"), 1, says);
+        assert_failed(&import(table, column, "--yes"), says);
     }
     for (table, says) in [("app.empty", "there are no IDs in 'id' of app.empty"), ("app.minus", "is -3")] {
         let nothing = import(table, "id", "--yes");
@@ -59,4 +73,136 @@ async fn an_import_takes_over_what_a_table_holds_or_says_why_it_can_not() {
         let line = format!("tasks is in generation {generation}: the next ID is 4712 or above\n");
         assert_eq!(stdout, line, "{}", String::from_utf8_lossy(&imported.stderr));
     }
+}
+
+/// Two allocators whose reserves and leftovers are full, and pods that are full.
+async fn full(plan: Plan) -> Cluster {
+    let cluster = plan.allocators(2).sequence("tasks").start().await;
+    let load = cluster.load().counts(1..=5_000).start();
+    load.until_answered(200).await;
+    load.stop().await;
+    cluster
+}
+
+fn usual() -> Plan {
+    // Exercises that come too late fill the reserves.
+    Cluster::new()
+        .pods(3)
+        .postgres()
+        .hydrator()
+        .set("exercise.ratio = 0.2")
+        .set("exercise.max_per_minute = 600.0")
+}
+
+/// Where the next generation begins: far above everything granted by then.
+const START: i64 = 1_000_000_000;
+
+fn advance(cluster: &Cluster, more: &[&str]) -> Output {
+    let to = START.to_string();
+    cluster.command(&[&["sequence", "advance", "tasks", "--to", &to, "--yes"], more].concat())
+}
+
+/// Takes IDs at these processes for a while: none lies below the start.
+async fn assert_new(cluster: &Cluster, processes: &[&Process]) {
+    for transport in [Transport::Grpc, Transport::Http] {
+        for process in processes {
+            let mut caller = Caller::new(transport, process.port());
+            for count in [1, 10, 700, 2_000].repeat(10) {
+                let spans = match caller.ask("tasks", count, Duration::from_secs(5)).await {
+                    Outcome::Given { spans, .. } => spans,
+                    other => panic!("{}: {other:?}", process.name()),
+                };
+                let old = spans.iter().find(|span| span.first() < START);
+                assert_eq!(old, None, "{} gives what was granted before", process.name());
+                spans.into_iter().for_each(|span| cluster.checker.record("tasks", span));
+            }
+        }
+    }
+}
+
+/// Stops a process that a caller is connected to.
+async fn pause(cluster: &Cluster, process: &Process) -> (Caller, Instant) {
+    let mut caller = Caller::new(Transport::Grpc, process.port());
+    let Outcome::Given { spans, .. } = caller.ask("tasks", 1, Duration::from_secs(5)).await else {
+        panic!("{} serves", process.name());
+    };
+    spans.into_iter().for_each(|span| cluster.checker.record("tasks", span));
+    process.signal(Signal::STOP);
+    (caller, Instant::now())
+}
+
+/// Lets it go on, with a request that waits for it already. Who was stopped for less than three seconds may not notice.
+async fn assert_new_after_waking(
+    cluster: &Cluster,
+    process: &Process,
+    (mut caller, since): (Caller, Instant),
+) {
+    let long = Duration::from_secs(4);
+    wait::until(long * 2, "it has been stopped for long enough", async || since.elapsed() > long).await;
+    let asked = caller.ask("tasks", 1, Duration::from_secs(10));
+    let (answer, ()) = join(asked, async { process.signal(Signal::CONT) }).await;
+    let Outcome::Given { spans, .. } = answer else { panic!("{answer:?}") };
+    assert!(spans[0].first() >= START, "the first thing that it gives is {spans:?}");
+    spans.into_iter().for_each(|span| cluster.checker.record("tasks", span));
+    assert_new(cluster, &[process]).await;
+    cluster.assert_unique();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_an_advance_has_returned_nothing_below_is_given_out_by_anyone() {
+    let cluster = full(usual()).await;
+    let load = cluster.load().start();
+    load.until_answered(100).await;
+    let advanced = advance(&cluster, &[]);
+    let stderr = String::from_utf8_lossy(&advanced.stderr);
+    assert!(advanced.status.success(), "{stderr}");
+    assert!(stderr.contains("3 processes and 3 pods of cluster 'default' have heard of it"), "{stderr}");
+    let [one, other] = &cluster.allocators[..] else { panic!("two allocators") };
+    assert_new(&cluster, &[one, other]).await;
+    load.stop().await.assert_flawless();
+    cluster.assert_unique();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_process_is_named_and_gives_nothing_below_after_waking() {
+    let cluster = full(usual()).await;
+    let [awake, paused] = &cluster.allocators[..] else { panic!("two allocators") };
+    let paused_caller = pause(&cluster, paused).await;
+    let advanced = advance(&cluster, &["--wait", "6s"]);
+    assert_incomplete(&advanced, "process allocator-2 of cluster 'default', which has been silent");
+    assert_new(&cluster, &[awake]).await;
+    assert_new_after_waking(&cluster, paused, paused_caller).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_is_cut_off_is_named_and_nothing_below_is_given_out() {
+    let cluster = full(usual().proxies()).await;
+    cluster.pod_proxies[1].set(Mode::Blackhole);
+    let advanced = advance(&cluster, &["--wait", "6s"]);
+    assert_incomplete(&advanced, &format!("only pod 127.0.0.1:{}", cluster.pod_proxies[1].port()));
+    let stderr = String::from_utf8_lossy(&advanced.stderr);
+    assert!(!stderr.contains("process allocator"), "those who reach another pod have heard: {stderr}");
+    let [one, other] = &cluster.allocators[..] else { panic!("two allocators") };
+    assert_new(&cluster, &[one, other]).await;
+    cluster.assert_unique();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_pods_the_processes_are_named_and_one_that_was_paused_asks_the_ledger() {
+    let cluster = full(Cluster::new().postgres()).await;
+    let [awake, paused] = &cluster.allocators[..] else { panic!("two allocators") };
+    let paused_caller = pause(&cluster, paused).await;
+    let advanced = advance(&cluster, &[]);
+    assert_incomplete(&advanced, "any process (allocator-1, allocator-2) of cluster 'default'");
+    let mut greedy = Caller::new(Transport::Http, awake.port());
+    wait::until(Duration::from_secs(20), "the other has used up what it held", async || {
+        let Outcome::Given { spans, .. } = greedy.ask("tasks", 5_000, Duration::from_secs(5)).await else {
+            return false;
+        };
+        spans.iter().for_each(|span| cluster.checker.record("tasks", *span));
+        spans.iter().all(|span| span.first() >= START)
+    })
+    .await;
+    assert_new(&cluster, &[awake]).await;
+    assert_new_after_waking(&cluster, paused, paused_caller).await;
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::moved::Moved;
+use super::seen::Wait;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::{Change, ConfigArgs, Global};
 use crate::cli::opened::Opened;
@@ -30,6 +31,8 @@ pub struct Advance {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     change: Change,
     #[command(flatten)]
     config: ConfigArgs,
@@ -53,6 +56,6 @@ impl Advance {
             return Err(Failure::new(Exit::Failed, line));
         }
         let moved = Moved { row: &row, above: self.to - 1 };
-        moved.run(&opened, ui, &self.change, self.json).await
+        moved.run(&opened, ui, &self.change, &self.wait, self.json).await
     }
 }

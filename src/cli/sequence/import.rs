@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::moved::Moved;
+use super::seen::Wait;
 use crate::cli::failure::Outcome;
 use crate::cli::global::{Change, ConfigArgs, Global};
 use crate::cli::opened::Opened;
@@ -33,6 +34,8 @@ pub struct Import {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     change: Change,
     #[command(flatten)]
     config: ConfigArgs,
@@ -58,7 +61,7 @@ impl Import {
         let opened = Opened::new(&self.config, global, ui).await?;
         let row = opened.row(&self.name).await?;
         let Some(above) = self.greatest(&opened, &row, ui).await? else { return Ok(()) };
-        Moved { row: &row, above }.run(&opened, ui, &self.change, self.json).await
+        Moved { row: &row, above }.run(&opened, ui, &self.change, &self.wait, self.json).await
     }
 
     /// The greatest ID to take over; `None` where there is nothing to do, which is said.

@@ -9,6 +9,7 @@ mod moved;
 mod resume;
 mod retire;
 mod row;
+mod seen;
 mod set;
 mod show;
 

@@ -1,5 +1,6 @@
 //! What `advance` and `import` do alike: a sequence moves forward into a new generation.
 
+use super::seen::Wait;
 use super::show_changed;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::Change;
@@ -16,11 +17,11 @@ pub struct Moved<'a> {
 }
 
 impl Moved<'_> {
-    /// Asks, moves, and tells the pods.
+    /// Asks, moves, tells the pods, and waits until everybody has heard.
     ///
     /// # Errors
-    /// The sequence ends before, wasn't confirmed, and the ledger's.
-    pub async fn run(&self, opened: &Opened, ui: &Ui, change: &Change, json: bool) -> Outcome {
+    /// The sequence ends before, wasn't confirmed, not everybody has heard in time, and the ledger's.
+    pub async fn run(&self, opened: &Opened, ui: &Ui, change: &Change, wait: &Wait, json: bool) -> Outcome {
         let facts = &self.row.facts;
         if self.above > facts.last {
             let line = format!(
@@ -36,7 +37,8 @@ impl Moved<'_> {
         }
         let moved = opened.change(opened.ledger.advance(&facts.name, self.above)).await?;
         let line = format!("{} is in generation {}: {}", facts.name, moved.facts.generation, next(&moved));
-        show_changed(opened, ui, &facts.name, json, &line).await
+        show_changed(opened, ui, &facts.name, json, &line).await?;
+        wait.until_seen(opened, ui, &facts.name).await
     }
 
     fn what(&self) -> String {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::create::maximum;
 use super::row::{buffer, consequence};
+use super::seen::Wait;
 use super::show_changed;
 use crate::block::SequenceFacts;
 use crate::cli::failure::{Exit, Failure, Outcome};
@@ -35,6 +36,8 @@ pub struct Set {
     /// The sequence as it then is, in JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -87,10 +90,10 @@ impl Set {
             return Err(Failure::new(Exit::Failed, line));
         }
         if self.change.dry_run {
-            let mut facts = row.facts.clone();
-            decide::change(&mut facts, &self.to.change())
+            let mut changed = row.clone();
+            decide::change(&mut changed, &self.to.change())
                 .map_err(|why| Failure::new(Exit::Failed, why.to_string()))?;
-            ui.note(consequence(&facts));
+            ui.note(consequence(&changed.facts));
         }
         let what = format!("set '{}': {}", self.name, self.to.describe(&row.facts));
         if !ui.may_change(&self.change, &what)? {
@@ -98,7 +101,11 @@ impl Set {
         }
         let changed = opened.change(opened.ledger.set(&self.name, &self.to.change())).await?;
         ui.note(consequence(&changed.facts));
-        show_changed(&opened, ui, &self.name, self.json, &what).await
+        show_changed(&opened, ui, &self.name, self.json, &what).await?;
+        match changed.facts.generation > row.facts.generation {
+            true => self.wait.until_seen(&opened, ui, &self.name).await,
+            false => Ok(()),
+        }
     }
 }
 

@@ -8,14 +8,14 @@ use tokio_postgres::types::Type;
 
 use super::super::decide;
 use super::super::{
-    Accept, Accepted, Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord,
-    Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
+    Accept, Accepted, Admin, Answer, ClusterSeen, Created, GrantRecord, History, LeaseRecord, LedgerError,
+    LifeRecord, Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
 use super::facts::{LEDGER_COLUMNS, SEQUENCE_COLUMNS, get, sequence_row};
 use super::failure::Effect;
-use crate::block::{Life, OnFailover, Span};
+use crate::block::{Life, OnFailover, Span, witness};
 
 /// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
 const LOCKED: &str = "(SELECT state, on_failover FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
@@ -29,6 +29,14 @@ const CREATE: &str = "
     SELECT $1, $2, $3, $4, $5, $6, $2 - 1
       FROM (SELECT FROM blockhouse.ledger WHERE state = 'open' FOR NO KEY UPDATE) AS l
     ON CONFLICT (name) DO NOTHING RETURNING";
+
+const SEEN: &str = "
+    WITH recent AS (
+        SELECT cluster, array_agg(DISTINCT holder ORDER BY holder) AS holders FROM blockhouse.grants
+         WHERE at > now() - interval '1 hour' GROUP BY cluster
+    ), led AS (SELECT name AS cluster FROM blockhouse.clusters WHERE lease_ends > clock_timestamp())
+    SELECT cluster, led.cluster IS NOT NULL AS led, coalesce(s.seen, '[]') AS seen, coalesce(holders, '{}') AS holders
+      FROM recent FULL JOIN led USING (cluster) LEFT JOIN blockhouse.seen AS s USING (cluster) ORDER BY cluster";
 
 const LOOKUP: &str = "
     SELECT s.name, g.number, g.first, g.count, g.generation, g.epoch, g.purpose, g.holder, g.cluster, g.pod,
@@ -80,6 +88,10 @@ impl Admin for Postgres {
 
     fn greatest_in<'a>(&'a self, table: &'a str, column: &'a str) -> Answer<'a, Option<i64>> {
         Box::pin(self.greatest_in_column(table, column))
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>> {
+        Box::pin(self.list(SEEN, cluster_seen))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -297,6 +309,15 @@ fn lease_record(row: &Row) -> Result<LeaseRecord, LedgerError> {
         cluster: get(row, "name")?,
         leader: get(row, "leader")?,
         seconds_left: get(row, "left")?,
+    })
+}
+
+fn cluster_seen(row: &Row) -> Result<ClusterSeen, LedgerError> {
+    Ok(ClusterSeen {
+        cluster: get(row, "cluster")?,
+        led: get(row, "led")?,
+        seen: witness::from_text(get(row, "seen")?),
+        holders: get(row, "holders")?,
     })
 }
 

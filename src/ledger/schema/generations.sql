@@ -18,3 +18,9 @@ BEGIN
      WHERE s.name = asked_sequence AND l.state = 'open' AND NOT s.retired AND above <= s.last
     RETURNING s.*;
 END $$;
+
+-- Who of a cluster has which catalogue, as its leader says: a JSON array, of `block/witness.rs`.
+CREATE TABLE IF NOT EXISTS blockhouse.seen (
+    cluster text PRIMARY KEY,
+    seen    text NOT NULL
+);

@@ -8,7 +8,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'blockhouse_service') THEN
         GRANT USAGE ON SCHEMA blockhouse TO blockhouse_service;
         GRANT SELECT ON ALL TABLES IN SCHEMA blockhouse TO blockhouse_service;
-        GRANT INSERT, UPDATE ON blockhouse.clusters TO blockhouse_service;
+        GRANT INSERT, UPDATE ON blockhouse.clusters, blockhouse.seen TO blockhouse_service;
         GRANT INSERT, UPDATE, DELETE ON blockhouse.demand TO blockhouse_service;
         GRANT DELETE ON blockhouse.grants TO blockhouse_service;
         GRANT EXECUTE ON FUNCTION blockhouse.incarnation(), blockhouse.changed(), blockhouse.fence(bigint),

@@ -67,6 +67,12 @@ CREATE TABLE clusters (
   until_us INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Who of a cluster has which catalogue, as its leader says: a JSON array, of `block/witness.rs`.
+CREATE TABLE IF NOT EXISTS seen (
+  cluster  TEXT    PRIMARY KEY,
+  seen     TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE demand (
   cluster  TEXT    NOT NULL,
   hour     INTEGER NOT NULL,           -- since 1970

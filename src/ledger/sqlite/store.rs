@@ -70,6 +70,7 @@ impl Store {
             let from = match contents(&sql)? {
                 Contents::Ledger => {
                     add_columns(&sql)?;
+                    sql.execute_batch(tables::ADDED)?;
                     tables::schema(&sql)?.0
                 }
                 Contents::Nothing => define(&sql, &expected).map(|()| 0)?,

@@ -9,16 +9,20 @@ use uuid::Uuid;
 
 use super::failure::Outcome;
 use crate::block::hour;
-use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts, Span};
+use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts, Span, Witness, witness};
 use crate::ledger::decide::{self, LedgerRow};
 use crate::ledger::{
-    Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord, LedgerError,
-    LifeRecord, NewSequence, SequenceChange, SequenceRow, State,
+    ClusterSeen, Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord,
+    LedgerError, LifeRecord, NewSequence, SequenceChange, SequenceRow, State,
 };
 
 /// The schema that this release writes, and the oldest whose release can still use it.
 pub const SCHEMA: i32 = 1;
 const READABLE_FROM: i32 = 1;
+
+/// What a ledger of an older build of this schema lacks.
+pub const ADDED: &str =
+    "CREATE TABLE IF NOT EXISTS seen (cluster TEXT PRIMARY KEY, seen TEXT NOT NULL) STRICT, WITHOUT ROWID";
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -171,6 +175,41 @@ impl Tables<'_> {
             (cluster, holder, self.now_us),
         )?;
         Ok(())
+    }
+
+    /// See [`crate::ledger::Ledger::confirm`].
+    pub fn confirm(&self, cluster: &str, holder: &str, seen: &[Witness]) -> Outcome<()> {
+        self.sql.execute(
+            "INSERT OR REPLACE INTO seen SELECT cluster, ?3 FROM clusters WHERE cluster = ?1 AND leader = ?2",
+            (cluster, holder, witness::to_text(seen)),
+        )?;
+        Ok(())
+    }
+
+    /// See [`crate::ledger::Admin::seen`].
+    pub fn seen(&self) -> Outcome<Vec<ClusterSeen>> {
+        let recent = self.now_us.saturating_sub(HOUR_US);
+        self.all(
+            "SELECT cluster, EXISTS (SELECT 1 FROM clusters AS c WHERE c.cluster = all_of.cluster AND until_us > ?1) AS led,
+                    (SELECT seen FROM seen AS s WHERE s.cluster = all_of.cluster) AS seen,
+                    (SELECT json_group_array(holder) FROM (
+                       SELECT DISTINCT holder FROM grants AS g WHERE g.cluster = all_of.cluster AND at_us > ?2
+                       ORDER BY holder)) AS holders
+               FROM (SELECT cluster FROM clusters WHERE until_us > ?1
+                     UNION SELECT cluster FROM grants WHERE at_us > ?2) AS all_of
+              ORDER BY cluster",
+            (self.now_us, recent),
+            |row| {
+                let seen: Option<String> = row.get("seen")?;
+                let holders: String = row.get("holders")?;
+                Ok(ClusterSeen {
+                    cluster: row.get("cluster")?,
+                    led: row.get("led")?,
+                    seen: seen.as_deref().map(witness::from_text).unwrap_or_default(),
+                    holders: serde_json::from_str(&holders).unwrap_or_default(),
+                })
+            },
+        )
     }
 
     /// See [`crate::ledger::Ledger::add_demand`].
