@@ -4,6 +4,8 @@
 //! engines implement both: [`postgres`], [`sqlite`] and [`memory`].
 
 pub mod decide;
+mod error;
+mod lives;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;
@@ -16,6 +18,8 @@ use futures_util::future::LocalBoxFuture;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
+pub use self::error::LedgerError;
+pub use self::lives::{Accept, Accepted, Move, Report, ReportRecord, Reported};
 pub use crate::block::witness::ClusterSeen;
 use crate::block::{Catalogue, Identity, Life, OnFailover, Span, Witness};
 use crate::config::settings;
@@ -230,63 +234,6 @@ pub enum State {
     Closed(Arc<str>),
 }
 
-/// What one cluster knows, said to a closed ledger.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// Whose word it is.
-    pub cluster: Arc<str>,
-    /// Who says it.
-    pub holder: Arc<str>,
-    /// The closing that it answers.
-    pub closed: Life,
-    /// The life that is followed; `None` for somebody who knows nothing.
-    pub follows: Option<Life>,
-    /// When the high waters were read, by the clock of the ledger they were read from (µs since 1970).
-    pub read_at_us: Option<i64>,
-    /// Every known sequence, and its high water.
-    pub sequences: Vec<(crate::block::SequenceFacts, i64)>,
-}
-
-/// What became of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reported {
-    /// The ledger is open (again).
-    Open,
-    /// It stays closed, and for what it waits.
-    Waits(String),
-}
-
-/// How an operator accepts a failover.
-#[derive(Debug, Clone, Default)]
-pub struct Accept {
-    /// Clusters whose report nobody waits for.
-    pub without: Vec<String>,
-    /// Sequences that must go on above this ID.
-    pub at_least: Vec<(String, i64)>,
-}
-
-/// What accepting does, or would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
-    /// What must be said or done first; nothing was changed then.
-    pub problem: Option<String>,
-    /// Every sequence, and where it goes on.
-    pub moves: Vec<Move>,
-}
-
-/// One sequence's move.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
-    /// Which.
-    pub sequence: Arc<str>,
-    /// The ledger's counter.
-    pub stands: i64,
-    /// The greatest ID that anybody reports; `None` if nobody does.
-    pub reported: Option<i64>,
-    /// Nothing at or below it is granted any more.
-    pub to: i64,
-}
-
 /// What a process must know, as read from the ledger.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -452,19 +399,6 @@ pub struct LeaseRecord {
     pub seconds_left: i64,
 }
 
-/// One cluster's report as recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportRecord {
-    /// Which cluster.
-    pub cluster: String,
-    /// Who spoke for it; `None` if nobody has yet.
-    pub reporter: Option<String>,
-    /// The epoch of the life that it follows; `None` if it knows nothing.
-    pub follows: Option<i64>,
-    /// When it read what it knows, by the clock of the ledger that it read (µs since 1970).
-    pub read_at_us: Option<i64>,
-}
-
 /// What `ledger show` prints.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -486,90 +420,6 @@ pub struct History {
     pub reports: Vec<ReportRecord>,
     /// Every sequence.
     pub sequences: Vec<SequenceRow>,
-}
-
-/// What went wrong, by what the caller can do about it.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LedgerError {
-    /// Certainly nothing committed; the ledger can't be reached or failed. Try again later.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Certainly nothing committed; the ledger asks to try again at once (a serialization failure, a deadlock).
-    #[error("the ledger asks to try again: {0}")]
-    Conflict(String),
-    /// The request was sent and no commit was seen: what it granted, if anything, is discarded.
-    #[error("no answer of the ledger: {0}")]
-    InDoubt(String),
-    /// No such sequence.
-    #[error("sequence '{0}' does not exist")]
-    Unknown(String),
-    /// Fewer than `least` IDs are left.
-    #[error("only {left} IDs are left")]
-    Exhausted {
-        /// How many.
-        left: i64,
-    },
-    /// Tier 3 of the sequence is stopped.
-    #[error("halted: {0}")]
-    Halted(String),
-    /// The sequence was retired.
-    #[error("retired")]
-    Retired,
-    /// The ledger is between two lives.
-    #[error("the ledger is closed: {0}")]
-    Closed(String),
-    /// The hourly cap is spent; the most that may be granted now.
-    #[error("the hourly cap is spent ({allowed} IDs are allowed now)")]
-    RateCapped {
-        /// IDs that a smaller request could have.
-        allowed: i64,
-        /// When there will be enough, if nobody else takes it.
-        wait: Duration,
-    },
-    /// Another life or generation than the caller knows: read the facts, then ask again.
-    #[error("the ledger has moved on: {0}")]
-    Stale(String),
-    /// The counter lies below what the caller knows: the ledger went back in time (S3).
-    #[error(
-        "the counter stands at {granted}, but {known} is known to have been granted: the ledger went back in time"
-    )]
-    WentBack {
-        /// The ledger's counter.
-        granted: i64,
-        /// What the caller passed in.
-        known: i64,
-    },
-    /// Another environment's, or not the pinned one, or another line of history: never use it (S5).
-    #[error("{0}")]
-    Wrong(String),
-    /// The schema is missing, too old, or too new for this binary.
-    #[error("{0}")]
-    Schema(String),
-    /// The command can't be carried out as asked (a name taken, a lower maximum).
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl LedgerError {
-    /// The value of the label `outcome`.
-    pub const fn outcome(&self) -> &'static str {
-        match self {
-            LedgerError::Unreachable(_) => "unreachable",
-            LedgerError::Conflict(_) => "conflict",
-            LedgerError::InDoubt(_) => "in_doubt",
-            LedgerError::Unknown(_) => "unknown",
-            LedgerError::Exhausted { .. } => "exhausted",
-            LedgerError::Halted(_) => "halted",
-            LedgerError::Retired => "retired",
-            LedgerError::Closed(_) => "closed",
-            LedgerError::RateCapped { .. } => "rate_capped",
-            LedgerError::Stale(_) => "stale",
-            LedgerError::WentBack { .. } => "went_back",
-            LedgerError::Wrong(_) => "wrong",
-            LedgerError::Schema(_) => "schema",
-            LedgerError::Invalid(_) => "invalid",
-        }
-    }
 }
 
 /// What a process demands of the ledger it is pointed at (S5).
