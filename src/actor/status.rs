@@ -161,13 +161,13 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     found
 }
 
-/// Where the ledger jumps after a failover: whose gap is too small to, or caps what it needs.
+/// Where the ledger jumps after a failover: who keeps it from that, and whose gap caps what it needs.
 fn cap_problems(sequence: &Sequence, supply: &Supply, problem: &mut impl FnMut(String, String)) {
     let (name, gap) = (&sequence.facts.name, sequence.facts.failover_gap);
     if gap == 0 {
         return problem(
             format!(
-                "after a failover of the ledger, sequence '{name}' waits for a person: its failover gap is 0"
+                "after a failover the ledger waits for a person although it is set to jump: sequence '{name}' has no failover gap"
             ),
             format!("give it a gap: `blockhouse sequence set {name} --failover-gap N`"),
         );

@@ -22,7 +22,8 @@ Examples:
 /// Set what the ledger does once a failover or a restore may have cost it its newest grants.
 ///
 /// 'wait' (the default): nothing is granted before a person accepts the failover; pods and reserve serve on meanwhile. 'jump': it
-/// moves every sequence by its failover gap and goes on by itself, and no more than the gap is granted in any hour.
+/// moves every sequence by its failover gap and goes on by itself where that is safe, and no more than the gap is granted in any hour. A sequence
+/// without a gap keeps the whole ledger waiting.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES)]
 pub struct Set {

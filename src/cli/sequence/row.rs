@@ -95,7 +95,7 @@ pub fn jump_rate(facts: &SequenceFacts) -> Option<i64> {
 pub fn consequence(facts: &SequenceFacts) -> String {
     let gap = facts.failover_gap;
     let Some(rate) = jump_rate(facts) else {
-        return "after a failover of the ledger it always waits for a person, and has no hourly cap: its failover gap is 0"
+        return "its failover gap is 0: after a failover the ledger waits for a person, whatever on_failover says; no hour is capped"
             .to_owned();
     };
     let per_mille = i128::from(gap) * 1000 / (i128::from(facts.last) - i128::from(facts.first) + 1).max(1);
