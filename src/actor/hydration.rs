@@ -149,9 +149,8 @@ impl Hydration {
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
         self.save_demand().await?;
-        self.confirm(&measured).await?;
+        let mut trouble = self.confirm(&known, &measured).await.err();
         self.push_held().await;
-        let mut trouble = None;
         for (at, sequence) in known.sequences().enumerate() {
             if let Err(why) = self.fill(sequence, at, &measured).await {
                 trouble = Some(why);
@@ -237,7 +236,11 @@ impl Hydration {
     }
 
     /// Writes to the ledger who of the cluster has which catalogue, where that has changed: an operator's command waits for it.
-    async fn confirm(&mut self, measured: &[Measured]) -> Result<(), String> {
+    async fn confirm(&mut self, known: &Snapshot, measured: &[Measured]) -> Result<(), String> {
+        if self.pods.witnesses().iter().any(|pod| !pod.silent && pod.stamp < known.catalogue.stamp) {
+            // They have just been told.
+            self.pods.heartbeat().await;
+        }
         let mut seen = witness::processes(measured.iter().flat_map(|pod| pod.inspection.present.clone()));
         seen.extend(self.pods.witnesses());
         if self.confirmed.as_ref() == Some(&seen) {

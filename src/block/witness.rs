@@ -13,7 +13,10 @@ pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// A process that was not heard for so long is silent: it says so each second.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 
-/// What a process is.
+/// What a process says of itself when it ends in order: nobody needs to wait for it.
+pub const GONE: Stamp = Stamp { epoch: i64::MAX, version: i64::MAX };
+
+/// What a witness is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -70,16 +73,20 @@ pub struct Present {
     pub ago: Duration,
 }
 
-/// The processes of a cluster, put together from what each pod heard: what was heard last counts, and nothing is unlearnt.
+/// The processes of a cluster, put together from what each pod heard. What was heard last counts, and of two things heard in the same
+/// second the older one. A process that has ended in order is none.
 pub fn processes(heard: impl IntoIterator<Item = Present>) -> Vec<Witness> {
     let mut by_name: BTreeMap<Arc<str>, (Stamp, Duration)> = BTreeMap::new();
     for Present { instance, stamp, ago } in heard {
         if ago > FORGOTTEN_AFTER {
             continue;
         }
-        let (newest, last) = by_name.entry(instance).or_insert((stamp, ago));
-        (*newest, *last) = (stamp.max(*newest), ago.min(*last));
+        let (has, last) = by_name.entry(instance).or_insert((stamp, ago));
+        if (ago, stamp) < (*last, *has) {
+            (*has, *last) = (stamp, ago);
+        }
     }
+    by_name.retain(|_, (has, _)| *has != GONE);
     let witness =
         |(name, (stamp, ago))| Witness { kind: Kind::Process, name, stamp, silent: ago > SILENT_AFTER };
     by_name.into_iter().map(witness).collect()
@@ -96,12 +103,15 @@ mod tests {
             stamp: Stamp { epoch: 1, version },
             ago: Duration::from_secs(seconds),
         };
-        let all =
-            [heard("a", 2, 0), heard("b", 1, 5), heard("a", 1, 50), heard("b", 1, 59), heard("c", 9, 61)];
+        let mut all = vec![heard("a", 2, 0), heard("b", 1, 5), heard("a", 1, 50), heard("b", 2, 59)];
+        all.extend([heard("a", 3, 0), heard("c", 9, 61), heard("ended", 1, 9), heard("again", 1, 2)]);
+        all.push(Present { stamp: GONE, ..heard("ended", 0, 7) });
+        all.push(Present { stamp: GONE, ..heard("again", 0, 7) });
         let found: Vec<_> = processes(all)
             .into_iter()
             .map(|one| (one.name.to_string(), one.stamp.version, one.silent))
             .collect();
-        assert_eq!(found, [("a".to_owned(), 2, false), ("b".to_owned(), 1, true)]);
+        let expected = [("a", 2, false), ("again", 1, false), ("b", 1, true)];
+        assert_eq!(found, expected.map(|(name, version, silent)| (name.to_owned(), version, silent)));
     }
 }

@@ -150,7 +150,7 @@ async fn assert_new_after_waking(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_an_advance_has_returned_nothing_below_is_given_out_by_anyone() {
-    let cluster = full(usual()).await;
+    let mut cluster = full(usual()).await;
     let load = cluster.load().start();
     load.until_answered(100).await;
     let advanced = advance(&cluster, &[]);
@@ -160,6 +160,21 @@ async fn once_an_advance_has_returned_nothing_below_is_given_out_by_anyone() {
     let [one, other] = &cluster.allocators[..] else { panic!("two allocators") };
     assert_new(&cluster, &[one, other]).await;
     load.stop().await.assert_flawless();
+
+    // Nobody waits for a process that has ended in order. A lowered maximum discards too.
+    let mut ended = cluster.allocators.remove(1);
+    assert!(ended.terminate(Duration::from_secs(20)).await.success());
+    let before = cluster.granted("tasks");
+    let lowered = cluster.command(&["sequence", "set", "tasks", "--max", "2000000000", "--yes"]);
+    let stderr = String::from_utf8_lossy(&lowered.stderr);
+    assert!(lowered.status.success(), "{stderr}");
+    assert!(stderr.contains("2 processes and 3 pods of cluster 'default' have heard of it"), "{stderr}");
+    let mut caller = Caller::new(Transport::Grpc, cluster.allocators[0].port());
+    let Outcome::Given { spans, .. } = caller.ask("tasks", 5_000, Duration::from_secs(5)).await else {
+        panic!("it serves");
+    };
+    assert!(spans[0].first() > before, "{spans:?} lies above the {before} granted before");
+    spans.into_iter().for_each(|span| cluster.checker.record("tasks", span));
     cluster.assert_unique();
 }
 
