@@ -221,3 +221,36 @@ async fn without_pods_the_processes_are_named_and_one_that_was_paused_asks_the_l
     assert_new(&cluster, &[awake]).await;
     assert_new_after_waking(&cluster, paused, paused_caller).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_advance_that_a_failover_lost_is_not_forgotten_by_those_who_heard() {
+    let mut cluster = full(usual()).await;
+    let mut primary = cluster.postgres.take().expect("the plan has a ledger");
+    let mut standby = primary.standby();
+    standby.fall_behind();
+    assert!(advance(&cluster, &[]).status.success());
+    wait::until(Duration::from_secs(20), "every pod holds blocks of the new generation", async || {
+        cluster.pods.iter().all(|pod| !pod.keys("*:tasks:2").is_empty())
+    })
+    .await;
+    primary.crash();
+    standby.promote();
+    assert_eq!(standby.psql("SELECT generation FROM blockhouse.sequences"), "1", "the advance is lost");
+    standby.replace(&mut primary);
+    cluster.postgres = Some(standby);
+
+    let mut late = cluster.process("late", "allocator");
+    late.ready().await;
+    cluster.allocators.push(late);
+    for process in cluster.allocators.iter().chain(&cluster.hydrators) {
+        let what = format!("{} hears of the new life", process.name());
+        wait::until(Duration::from_secs(20), &what, async || {
+            process.status().await["ledger"]["epoch"].as_i64() >= Some(2)
+        })
+        .await;
+        assert_eq!(process.status().await["sequences"][0]["generation"], 2, "{}", process.name());
+    }
+    let processes: Vec<_> = cluster.allocators.iter().collect();
+    assert_new(&cluster, &processes).await;
+    cluster.assert_unique();
+}

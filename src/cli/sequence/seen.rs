@@ -14,7 +14,7 @@ use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long to wait for processes and pods.
 #[derive(Debug, Clone, Args)]
