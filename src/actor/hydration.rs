@@ -19,7 +19,8 @@ use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
-use crate::block::{Cause, Range, Witness, witness};
+use crate::block::witness::{Roll, Witness};
+use crate::block::{Cause, Range};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
@@ -46,6 +47,8 @@ pub struct Hydration {
     demand: BTreeMap<Arc<str>, Demand>,
     /// The counters of each pod as last read.
     counted: BTreeMap<Arc<str>, Counted>,
+    /// The cluster's processes.
+    roll: Roll,
     /// What the ledger was last told of who has which catalogue.
     confirmed: Option<Vec<Witness>>,
     saved_at: Option<Instant>,
@@ -121,6 +124,7 @@ impl Hydration {
             leads: false,
             demand: BTreeMap::new(),
             counted: BTreeMap::new(),
+            roll: Roll::default(),
             confirmed: None,
             saved_at: None,
             pruned_at: None,
@@ -241,7 +245,13 @@ impl Hydration {
             // They have just been told.
             self.pods.heartbeat().await;
         }
-        let mut seen = witness::processes(measured.iter().flat_map(|pod| pod.inspection.present.clone()));
+        let now = self.process.now();
+        self.roll.hear(measured.iter().flat_map(|pod| pod.inspection.present.clone()), now);
+        let mut seen = self.roll.processes(now);
+        // Whoever isn't heard itself hears nobody.
+        if !seen.iter().any(|witness| witness.name == self.process.settings.instance) {
+            return Ok(());
+        }
         seen.extend(self.pods.witnesses());
         if self.confirmed.as_ref() == Some(&seen) {
             return Ok(());
