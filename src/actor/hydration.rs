@@ -19,7 +19,8 @@ use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
-use crate::block::{Cause, Range, Reason, Witness, witness};
+use crate::block::witness::{Roll, Witness};
+use crate::block::{Cause, Range, Reason};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
@@ -46,6 +47,8 @@ pub struct Hydration {
     demand: BTreeMap<Arc<str>, Demand>,
     /// The counters of each pod as last read.
     counted: BTreeMap<Arc<str>, Counted>,
+    /// The cluster's processes.
+    roll: Roll,
     /// What the ledger was last told of who has which catalogue.
     confirmed: Option<Vec<Witness>>,
     saved_at: Option<Instant>,
@@ -125,6 +128,7 @@ impl Hydration {
             leads: false,
             demand: BTreeMap::new(),
             counted: BTreeMap::new(),
+            roll: Roll::default(),
             confirmed: None,
             saved_at: None,
             pruned_at: None,
@@ -153,9 +157,8 @@ impl Hydration {
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
         self.save_demand().await?;
-        self.confirm(&measured).await?;
+        let mut trouble = self.confirm(&known, &measured).await.err();
         self.push_held().await;
-        let mut trouble = None;
         for (at, sequence) in known.sequences().enumerate() {
             if let Err(why) = self.fill(sequence, at, &measured).await {
                 trouble = Some(why);
@@ -244,8 +247,18 @@ impl Hydration {
     }
 
     /// Writes to the ledger who of the cluster has which catalogue, where that has changed: an operator's command waits for it.
-    async fn confirm(&mut self, measured: &[Measured]) -> Result<(), String> {
-        let mut seen = witness::processes(measured.iter().flat_map(|pod| pod.inspection.present.clone()));
+    async fn confirm(&mut self, known: &Snapshot, measured: &[Measured]) -> Result<(), String> {
+        if self.pods.witnesses().iter().any(|pod| !pod.silent && pod.stamp < known.catalogue.stamp) {
+            // They have just been told.
+            self.pods.heartbeat().await;
+        }
+        let now = self.process.now();
+        self.roll.hear(measured.iter().flat_map(|pod| pod.inspection.present.clone()), now);
+        let mut seen = self.roll.processes(now);
+        // Whoever isn't heard itself hears nobody.
+        if !seen.iter().any(|witness| witness.name == self.process.settings.instance) {
+            return Ok(());
+        }
         seen.extend(self.pods.witnesses());
         if self.confirmed.as_ref() == Some(&seen) {
             return Ok(());

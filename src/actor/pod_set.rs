@@ -14,7 +14,7 @@ use super::known::Sequence;
 use super::process::Process;
 use crate::block::chunk::{self, CHUNK};
 use crate::block::health::PodHealth;
-use crate::block::witness::Kind;
+use crate::block::witness::{GONE, Kind};
 use crate::block::{Cause, Doubt, Range, Span, Stamp, Witness};
 use crate::pods::discovery::Roster;
 use crate::pods::{End, Heartbeat, Pod, PodError, Popped, Seen};
@@ -26,6 +26,8 @@ pub struct PodSet {
     members: RefCell<Vec<Rc<Member>>>,
     turn: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
+    /// The process ends: it says so in each heartbeat.
+    leaving: Cell<bool>,
     /// Whether this set's view is the one that metrics and logs show (one per process).
     speaks: bool,
 }
@@ -76,6 +78,7 @@ impl PodSet {
             roster: RefCell::new(roster),
             members: RefCell::default(),
             turn: Cell::new(0),
+            leaving: Cell::new(false),
             rng: RefCell::new(rng),
             speaks,
         };
@@ -128,8 +131,15 @@ impl PodSet {
     /// One of a process's sets says which catalogue the process has: all of its threads have it.
     fn speaks_of(&self) -> Option<(Arc<str>, Stamp)> {
         let known = self.process.known.load();
-        let known = known.identity.as_ref().filter(|_| self.speaks).map(|_| known.catalogue.stamp)?;
-        Some((Arc::clone(&self.process.settings.instance), known))
+        let has = known.identity.as_ref().filter(|_| self.speaks).map(|_| known.catalogue.stamp)?;
+        let says = if self.leaving.get() { GONE } else { has };
+        Some((Arc::clone(&self.process.settings.instance), says))
+    }
+
+    /// Says that the process gives nothing out any more.
+    pub async fn leave(&self) {
+        self.leaving.set(true);
+        self.heartbeat().await;
     }
 
     /// Every pod as a witness: a usable one has what it last said, or was told since.

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 use crate::block::Stamp;
 use crate::block::witness::{ClusterSeen, Kind};
 use crate::cli::failure::{Exit, Failure, Outcome};
-use crate::cli::format::{self, plural};
+use crate::cli::format::plural;
 use crate::cli::global::duration;
 use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long to wait for processes and pods.
 #[derive(Debug, Clone, Args)]
@@ -36,18 +36,17 @@ impl Wait {
         loop {
             let clusters = opened.read(opened.ledger.seen()).await?;
             let missing: Vec<String> = clusters.iter().flat_map(|cluster| missing(cluster, stamp)).collect();
-            // What time doesn't mend isn't waited for.
-            let hopeless =
-                clusters.iter().all(|cluster| !answers(cluster) || missing_in(cluster, stamp) == 0);
+            // Where nobody ever led, nobody will say so in a moment.
+            let mut behind = clusters.iter().filter(|cluster| !self::missing(cluster, stamp).is_empty());
+            let hopeless = behind.all(|cluster| !cluster.led && cluster.seen.is_empty());
             if missing.is_empty() {
                 clusters.iter().for_each(|cluster| ui.note(all_have(cluster)));
                 return Ok(());
             }
             if hopeless || Instant::now() >= end {
                 let line = format!(
-                    "it is done, but not everybody is known to have heard of it after {}: IDs of '{name}' granted before may still \
+                    "it is done, but not everybody is known to have heard of it: IDs of '{name}' granted before may still \
                      be handed out by {}",
-                    format::duration(self.wait),
                     missing.join("; ")
                 );
                 return Err(Failure::new(Exit::Failed, line));
@@ -60,10 +59,6 @@ impl Wait {
 /// Whether somebody says what the cluster's processes know.
 fn answers(cluster: &ClusterSeen) -> bool {
     cluster.led && cluster.seen.iter().any(|witness| witness.kind == Kind::Pod)
-}
-
-fn missing_in(cluster: &ClusterSeen, stamp: Stamp) -> usize {
-    cluster.seen.iter().filter(|witness| witness.stamp < stamp).count()
 }
 
 /// Who of a cluster is not known to have heard, and what to do about each.
