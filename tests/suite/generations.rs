@@ -76,6 +76,22 @@ async fn an_import_takes_over_what_a_table_holds_or_says_why_it_can_not() {
     }
 }
 
+#[tokio::test]
+async fn no_generation_begins_in_a_closed_ledger() {
+    let cluster = Cluster::new().postgres().start().await;
+    cluster.succeed(&["sequence", "create", "tasks", "--max", "1000000", "--yes"]);
+    cluster.ledger().psql("UPDATE blockhouse.ledger SET state = 'closed', reason = 'a drill'");
+    let before = cluster.ledger().psql("SELECT * FROM blockhouse.sequences");
+    for change in [&["advance", "tasks", "--to", "500"][..], &["set", "tasks", "--max", "900"]] {
+        let refused = cluster.command(&[&["sequence"], change, &["--yes"]].concat());
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(75), "{stderr}");
+        assert!(stderr.contains("the ledger is closed: a drill"), "{stderr}");
+    }
+    assert_eq!(cluster.ledger().psql("SELECT * FROM blockhouse.sequences"), before);
+    cluster.succeed(&["sequence", "set", "tasks", "--max", "2000000", "--yes"]);
+}
+
 /// Two allocators whose reserves and leftovers are full, and pods that are full.
 async fn full(plan: Plan) -> Cluster {
     let cluster = plan.allocators(2).sequence("tasks").start().await;
