@@ -9,7 +9,7 @@ use crate::support::{Cluster, wait};
 /// How long processes may take to notice that the ledger is another, or open again.
 const NOTICE: Duration = Duration::from_secs(20);
 /// Between two requests of a caller: what lies in the pods is to outlast the time that an operator takes.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(10);
 
 async fn until_ledger_is(process: &Process, state: &str) {
     wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
@@ -21,7 +21,7 @@ async fn until_ledger_is(process: &Process, state: &str) {
 /// Waits for a grant of this life.
 async fn until_granted_in(cluster: &Cluster, epoch: i64) {
     let granted = format!("SELECT count(*) FROM blockhouse.grants WHERE epoch = {epoch}");
-    wait::until(NOTICE, "a grant of the new life", async || cluster.ledger().psql(&granted) != "0").await;
+    wait::until(3 * NOTICE, "a grant of the new life", async || cluster.ledger().psql(&granted) != "0").await;
 }
 
 fn epoch(cluster: &Cluster) -> i64 {
@@ -63,7 +63,8 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
     standby.fall_behind();
     let lost = "SELECT count(*) FROM blockhouse.grants WHERE sequence = 'tasks'";
     let replicated = standby.psql(lost);
-    wait::until(NOTICE, "grants that only the primary has", async || primary.psql(lost) != replicated).await;
+    wait::until(3 * NOTICE, "grants that only the primary has", async || primary.psql(lost) != replicated)
+        .await;
     primary.crash();
     standby.promote();
     standby.replace(&mut primary);
@@ -76,7 +77,7 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
     let number = |sql: &str| cluster.ledger().psql(sql).parse::<i64>().unwrap_or(0);
     let reported = "SELECT high_water FROM blockhouse.reports WHERE sequence = 'tasks'";
     let stands = number("SELECT granted FROM blockhouse.sequences WHERE name = 'tasks'");
-    wait::until(NOTICE, "the cluster reports what was lost", async || number(reported) > stands).await;
+    wait::until(3 * NOTICE, "the cluster reports what was lost", async || number(reported) > stands).await;
     let reported = number(reported);
     load.until_answered(300).await;
 
@@ -88,7 +89,7 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
     let first =
         format!("SELECT min(first) FROM blockhouse.grants WHERE sequence = 'tasks' AND epoch = {life}");
     let gap = number("SELECT failover_gap FROM blockhouse.sequences WHERE name = 'tasks'");
-    wait::until(NOTICE, "tasks is granted again", async || number(&first) > 0).await;
+    wait::until(3 * NOTICE, "tasks is granted again", async || number(&first) > 0).await;
     assert_eq!(number(&first), reported + gap + 1);
     for process in cluster.hydrators.iter() {
         until_ledger_is(process, "up").await;
@@ -179,8 +180,10 @@ async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_l
     until_granted_in(&cluster, 2).await;
     // The pods tell the others of the new life.
     for allocator in &cluster.allocators {
+        // Refused as another line, or closed already by somebody who knew of more than it has granted.
         wait::until(3 * NOTICE, "the old primary is refused", async || {
-            allocator.status().await["ledger"]["state"] == "refused"
+            let status = allocator.status().await;
+            ["refused", "closed"].contains(&status["ledger"]["state"].as_str().unwrap_or_default())
         })
         .await;
     }
