@@ -17,7 +17,7 @@ fn stash(c: &mut Criterion) {
     let tally: Arc<Tally> = Arc::default();
     let full = || {
         let mut stash = Stash::default();
-        stash.put(Range::hold(span(1, 1 << 40), Arc::clone(&tally)), Tier::Memory);
+        stash.put(Range::hold(span(1, 1 << 40), 1, Arc::clone(&tally)), Tier::Memory);
         stash
     };
     let mut stash = full();
@@ -78,7 +78,7 @@ fn counters(c: &mut Criterion) {
         let tally: Arc<Tally> = Arc::default();
         b.iter_batched(
             || Arc::clone(&tally),
-            |tally| drop(Range::hold(span(1, 10), tally)),
+            |tally| drop(Range::hold(span(1, 10), 1, tally)),
             BatchSize::SmallInput,
         );
     });

@@ -215,7 +215,7 @@ impl<A: Supervised + Actor<Context = Context<A>>> Future for Guard<A> {
 }
 
 fn ids(count: i64, tally: &Arc<Tally>) -> Range {
-    Range::hold(Span::new(1, count).expect("1 or more"), Arc::clone(tally))
+    Range::hold(Span::new(1, count).expect("1 or more"), 1, Arc::clone(tally))
 }
 
 fn hold(count: i64, tally: &Arc<Tally>) -> Hold {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -17,10 +18,10 @@ use super::mailbox::{Mailbox, Panic};
 use super::pod_set::Blocks;
 use super::process::{Part, Process};
 use super::refusals::{crowded, draining, overloaded, restarting, retired, starting, too_late, unknown};
-use super::router::{Popped, RouterHandle};
+use super::router::{Popped, RouterHandle, SILENCE};
 use super::slot::Ask;
 use crate::block::stash::Taken;
-use crate::block::{Cause, Range, Reason, Refusal, Tier};
+use crate::block::{Cause, Range, Refusal, Tier};
 use crate::ledger::Purpose;
 
 /// The worker's allocator, as the service sees it.
@@ -126,8 +127,46 @@ impl AllocatorHandle {
         deadline: Instant,
     ) -> Result<Allocation, Refusal> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| self.refuse_entry())?;
-        let answer = timeout_at(deadline, self.ask(sequence, i64::from(count), deadline, permit)).await;
+        let answer =
+            timeout_at(deadline, self.ask_until_current(sequence, i64::from(count), deadline, permit)).await;
         answer.unwrap_or_else(|_| Err(too_late()))
+    }
+
+    /// Asks again where the sequence moved to a new generation before the answer was here: the old one goes back, and is discarded.
+    /// The last look before the point of no return (S2).
+    async fn ask_until_current(
+        &self,
+        name: &str,
+        count: i64,
+        deadline: Instant,
+        mut permit: OwnedSemaphorePermit,
+    ) -> Result<Allocation, Refusal> {
+        loop {
+            let allocation = self.ask(name, count, deadline, permit).await?;
+            if self.process.now().saturating_sub(self.router.heard()) > SILENCE {
+                self.catch_up().await;
+            }
+            if allocation.is_current(&self.process.known) {
+                return Ok(allocation);
+            }
+            permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| self.refuse_entry())?;
+        }
+    }
+
+    /// This thread has not run for a while, or hears nothing: whatever it has at hand may have been moved past meanwhile. Whoever has no
+    /// pod to ask asks the ledger.
+    async fn catch_up(&self) {
+        let settings = &self.process.settings;
+        if self.process.pods_up.load(Ordering::Relaxed) > 0 {
+            let bound = settings.redis.connect_timeout + settings.redis.timeout;
+            let _ = timeout(bound, self.router.listen()).await;
+        } else {
+            let began = self.process.now();
+            // Whether it could be read or not: more than ask can't be done.
+            if timeout(settings.fallback.max_wait, self.database.refresh(SILENCE)).await.is_ok() {
+                self.router.heard_elsewhere(began);
+            }
+        }
     }
 
     async fn ask(
@@ -195,7 +234,7 @@ impl Allocator {
         let home =
             || Home { mailbox: self.mailbox.clone(), sequence: Arc::clone(sequence), worker: self.worker };
         let desk = self.desks[index].get_or_insert_with(|| Desk::new(home()));
-        if sequence.stamp > desk.home.sequence.stamp {
+        if sequence.supersedes(&desk.home.sequence) {
             desk.follow(home());
         }
         desk
@@ -209,6 +248,8 @@ impl Allocator {
         if desk.line.is_empty() {
             return;
         }
+        // The desk may know a newer generation than the one who asked.
+        let sequence = &Arc::clone(&desk.home.sequence);
         match desk.next_step() {
             Step::Wait => {}
             Step::Draw(ids) => self.draw(sequence, ids, ctx),
@@ -254,6 +295,7 @@ impl Allocator {
         let work = async move { tiers.buffer.draw(of, ids).await };
         let sequence = Arc::clone(sequence);
         ctx.spawn(work.into_actor(self).map(move |drawn, act, ctx| {
+            let sequence = act.process.known.newest(&sequence);
             let desk = act.desk(&sequence);
             desk.drawing = false;
             match drawn {
@@ -274,13 +316,16 @@ impl Allocator {
         let work = async move { tiers.router.pop(of, blocks).await };
         let sequence = Arc::clone(sequence);
         ctx.spawn(work.into_actor(self).map(move |popped, act, ctx| {
+            let of = sequence.facts.generation;
+            let sequence = act.process.known.newest(&sequence);
             let desk = act.desk(&sequence);
             desk.pops -= 1;
             desk.popping_ids -= ids;
             let nothing = Popped { blocks: Blocks { ranges: Vec::new(), dry: true }, usable: 0 };
             let Popped { blocks, usable } = popped.unwrap_or(nothing);
             desk.pops_at_once = usable.max(1);
-            desk.pods_dry = blocks.dry;
+            // That an old list is empty says nothing of the new one.
+            desk.pods_dry = blocks.dry && of == sequence.facts.generation;
             desk.put(Drawn { ranges: blocks.ranges, tier: Tier::Pods });
             act.proceed(&sequence, ctx);
         }));
@@ -293,6 +338,7 @@ impl Allocator {
         let work = async move { tiers.buffer.fetch(of, need, least).await };
         let sequence = Arc::clone(sequence);
         ctx.spawn(work.into_actor(self).map(move |fetched, act, ctx| {
+            let sequence = act.process.known.newest(&sequence);
             let desk = act.desk(&sequence);
             desk.drawing = false;
             desk.reserve_dry = false;
@@ -314,7 +360,7 @@ impl Allocator {
             self.serve(sequence);
             let Some((_, caller)) = self.desk(sequence).line.leave() else { break };
             let _ = caller.reply.send(Err(refusal.clone()));
-            if refusal.reason == Reason::SequenceExhausted {
+            if refusal.leaves_some() {
                 break;
             }
         }
@@ -432,12 +478,9 @@ impl Handler<TakeBack> for Allocator {
             self.tiers.buffer.deposit(back.sequence, back.ranges);
             return;
         }
-        if back.sequence.facts.generation < self.desk(&back.sequence).home.sequence.facts.generation {
-            back.ranges.into_iter().for_each(|range| range.discard(Cause::Advanced));
-            return;
-        }
-        self.desk(&back.sequence).leftovers.put_back(back.ranges);
-        self.advance(&back.sequence, ctx);
+        let sequence = self.process.known.newest(&back.sequence);
+        self.desk(&sequence).leftovers.put_back(back.ranges);
+        self.advance(&sequence, ctx);
     }
 }
 

@@ -164,14 +164,16 @@ impl BufferHandle {
 }
 
 impl Buffer {
+    /// The reserve of a sequence, as it is known now.
     fn reserve(&mut self, sequence: &Arc<Sequence>) -> &mut Reserve {
+        let sequence = &self.process.known.newest(sequence);
         let index = sequence.index;
         if self.reserves.len() <= index {
             self.reserves.resize_with(index + 1, || None);
         }
         let now = self.process.now();
         let reserve = self.reserves[index].get_or_insert_with(|| Reserve::new(Arc::clone(sequence), now));
-        if sequence.stamp > reserve.sequence.stamp {
+        if sequence.supersedes(&reserve.sequence) {
             reserve.follow(sequence);
         }
         reserve
@@ -328,10 +330,12 @@ enum Refilled {
 
 impl Reserve {
     fn new(sequence: Arc<Sequence>, now: Duration) -> Reserve {
+        let mut stash = Stash::default();
+        stash.follow(sequence.facts.generation);
         Reserve {
             used: sequence.counters.allocated_ids_in_all(),
             sequence,
-            stash: Stash::default(),
+            stash,
             line: Line::default(),
             fetching: false,
             meter: Meter::new(now),
@@ -342,9 +346,7 @@ impl Reserve {
 
     /// The catalogue changed. What was granted before a new generation must not be used any more.
     fn follow(&mut self, sequence: &Arc<Sequence>) {
-        if sequence.facts.generation > self.sequence.facts.generation {
-            self.stash.discard(Cause::Advanced);
-        }
+        self.stash.follow(sequence.facts.generation);
         self.sequence = Arc::clone(sequence);
         self.show();
     }
@@ -400,7 +402,7 @@ impl Reserve {
     fn turn_away(&mut self, refusal: &Refusal) {
         while let Some((_, waiter)) = self.line.leave() {
             let _ = waiter.reply.send(Err(refusal.clone()));
-            if refusal.reason == Reason::SequenceExhausted {
+            if refusal.leaves_some() {
                 break;
             }
         }
@@ -457,12 +459,7 @@ impl Handler<Deposit> for Buffer {
 
     fn handle(&mut self, deposit: Deposit, ctx: &mut Context<Self>) {
         self.part.handled();
-        let reserve = self.reserve(&deposit.sequence);
-        if deposit.sequence.facts.generation < reserve.sequence.facts.generation {
-            deposit.ranges.into_iter().for_each(|range| range.discard(Cause::Advanced));
-            return;
-        }
-        reserve.stash.put_back(deposit.ranges);
+        self.reserve(&deposit.sequence).stash.put_back(deposit.ranges);
         self.advance(&deposit.sequence, ctx);
         self.proceed_hand_back(ctx);
     }

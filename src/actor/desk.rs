@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::buffer::Drawn;
 use super::handle::{Allocation, Home};
 use crate::block::line::Line;
-use crate::block::{Cause, Refusal, Stash};
+use crate::block::{Refusal, Stash};
 
 /// One sequence at this worker.
 pub(super) struct Desk {
@@ -55,9 +55,11 @@ pub(super) enum Step {
 
 impl Desk {
     pub(super) fn new(home: Home) -> Desk {
+        let mut leftovers = Stash::default();
+        leftovers.follow(home.sequence.facts.generation);
         Desk {
             home: Arc::new(home),
-            leftovers: Stash::default(),
+            leftovers,
             line: Line::default(),
             pops: 0,
             popping_ids: 0,
@@ -70,9 +72,7 @@ impl Desk {
 
     /// The catalogue changed. What was granted before a new generation must not be used any more.
     pub(super) fn follow(&mut self, home: Home) {
-        if home.sequence.facts.generation > self.home.sequence.facts.generation {
-            self.leftovers.discard(Cause::Advanced);
-        }
+        self.leftovers.follow(home.sequence.facts.generation);
         self.home = Arc::new(home);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::allocator::{Allocator, TakeBack};
-use super::known::Sequence;
+use super::known::{Known, Sequence};
 use super::mailbox::Mailbox;
 use crate::block::{Range, Span, Tier};
 
@@ -39,6 +39,13 @@ impl Allocation {
 
     pub(super) fn at_home(ranges: Vec<Range>, tier: Tier, home: Arc<Home>) -> Allocation {
         Allocation { ranges, tier, home: Some(home) }
+    }
+
+    /// Whether none of it was granted before the generation that is known now.
+    pub(super) fn is_current(&self, known: &Known) -> bool {
+        let Some(home) = &self.home else { return true };
+        let generation = known.newest(&home.sequence).facts.generation;
+        self.ranges.iter().all(|range| range.generation() >= generation)
     }
 
     /// The point of no return (S2): call it when the answer is handed to the transport.

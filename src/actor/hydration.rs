@@ -1,6 +1,6 @@
 //! One pass of the hydrator after the other: lead, learn, tell the pods, measure, fill, sweep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use super::slot::{Ask, Want};
 use crate::block::chunk::CHUNK;
 use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
-use crate::block::{Cause, Range};
+use crate::block::witness::{Roll, Witness};
+use crate::block::{Cause, Range, Reason};
 use crate::ledger::{HourOfDemand, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
@@ -46,6 +47,10 @@ pub struct Hydration {
     demand: BTreeMap<Arc<str>, Demand>,
     /// The counters of each pod as last read.
     counted: BTreeMap<Arc<str>, Counted>,
+    /// The cluster's processes.
+    roll: Roll,
+    /// What the ledger was last told of who has which catalogue.
+    confirmed: Option<Vec<Witness>>,
     saved_at: Option<Instant>,
     pruned_at: Option<Instant>,
     /// Pods that took no push lately.
@@ -95,6 +100,10 @@ pub struct Supply {
     pub blocks: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>,
     /// IDs in all pods, and how long they last, by sequence.
     pub sequences: BTreeMap<Arc<str>, (i64, Option<f64>)>,
+    /// IDs that the cluster may use in an hour, by sequence.
+    pub hourly: BTreeMap<Arc<str>, i64>,
+    /// Sequences whose hourly cap kept the last pass from filling their pods.
+    pub capped: BTreeSet<Arc<str>>,
 }
 
 /// One pod in this pass.
@@ -119,6 +128,8 @@ impl Hydration {
             leads: false,
             demand: BTreeMap::new(),
             counted: BTreeMap::new(),
+            roll: Roll::default(),
+            confirmed: None,
             saved_at: None,
             pruned_at: None,
             resting: BTreeMap::new(),
@@ -139,14 +150,15 @@ impl Hydration {
         if !leads {
             return Ok(false);
         }
-        let known = Arc::clone(&self.process.known.load());
+        // What the pods are told is never older than what they know: a generation is not lowered.
         self.pods.heartbeat().await;
+        let known = Arc::clone(&self.process.known.load());
         self.tell(&known).await;
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
         self.save_demand().await?;
+        let mut trouble = self.confirm(&known, &measured).await.err();
         self.push_held().await;
-        let mut trouble = None;
         for (at, sequence) in known.sequences().enumerate() {
             if let Err(why) = self.fill(sequence, at, &measured).await {
                 trouble = Some(why);
@@ -190,8 +202,9 @@ impl Hydration {
         let lease = lease.await.map_err(|error| error.to_string())?;
         if lease.held != self.leads {
             info!(self.process.log, "the cluster's lead changed"; "leader" => %lease.leader, "leads" => lease.held);
-            // Another leader may have filled and counted meanwhile.
+            // Another leader may have filled, counted and confirmed meanwhile.
             self.counted.clear();
+            self.confirmed = None;
             self.saved_at = None;
         }
         self.leads = lease.held;
@@ -201,6 +214,8 @@ impl Hydration {
             if !lease.held {
                 supply.blocks.clear();
                 supply.sequences.clear();
+                supply.hourly.clear();
+                supply.capped.clear();
             }
         });
         Ok(lease.held)
@@ -217,6 +232,7 @@ impl Hydration {
                 .sequences()
                 .map(|sequence| (Arc::clone(&sequence.facts.name), sequence.high_water()))
                 .collect(),
+            read_at_us: self.process.known.read_at_us().unwrap_or(0),
         };
         let members = self.pods.usable();
         join_all(members.iter().map(|member| async {
@@ -228,6 +244,32 @@ impl Hydration {
             }
         }))
         .await;
+    }
+
+    /// Writes to the ledger who of the cluster has which catalogue, where that has changed: an operator's command waits for it.
+    async fn confirm(&mut self, known: &Snapshot, measured: &[Measured]) -> Result<(), String> {
+        if self.pods.witnesses().iter().any(|pod| !pod.silent && pod.stamp < known.catalogue.stamp) {
+            // They have just been told.
+            self.pods.heartbeat().await;
+        }
+        let now = self.process.now();
+        self.roll.hear(measured.iter().flat_map(|pod| pod.inspection.present.clone()), now);
+        let mut seen = self.roll.processes(now);
+        // Whoever isn't heard itself hears nobody.
+        if !seen.iter().any(|witness| witness.name == self.process.settings.instance) {
+            return Ok(());
+        }
+        seen.extend(self.pods.witnesses());
+        if self.confirmed.as_ref() == Some(&seen) {
+            return Ok(());
+        }
+        let (settings, written) = (Arc::clone(&self.process.settings), seen.clone());
+        let confirm = self.database.call("confirm", move |ledger: Rc<dyn Ledger>| {
+            Box::pin(async move { ledger.confirm(&settings.cluster, &settings.instance, &written).await })
+        });
+        confirm.await.map_err(|error| error.to_string())?;
+        self.confirmed = Some(seen);
+        Ok(())
     }
 
     async fn measure(&self, known: &Snapshot) -> Vec<Measured> {
@@ -338,20 +380,20 @@ impl Hydration {
         let blocks_on = |pod: &Measured| pod.inspection.blocks.get(at).copied().unwrap_or(0);
         self.show_supply(sequence, measured.iter().map(blocks_on).sum());
         if facts.retired || facts.halted.is_some() || measured.is_empty() || target.ids == 0 {
+            self.show_cap(&facts.name, false);
             return Ok(());
         }
         let share = target.ids / i64::try_from(measured.len()).unwrap_or(i64::MAX);
         let share = share.max(target.block_size);
         let load = LOAD.saturating_mul(target.block_size);
         let mut pushes = Vec::new();
-        let mut trouble = Ok(());
+        let (mut trouble, mut capped) = (Ok(()), false);
         for pod in measured {
             if !self.may_fill(pod) {
                 continue;
             }
             let have = i64::try_from(blocks_on(pod)).unwrap_or(i64::MAX).saturating_mul(target.block_size);
             let missing = share.saturating_sub(have) / target.block_size * target.block_size;
-            self.unfinished |= missing > load;
             // Small gaps wait until they are worth a grant.
             if missing < (share / 20).max(target.block_size) {
                 continue;
@@ -366,8 +408,14 @@ impl Hydration {
             };
             match self.database.fetch(ask).await {
                 Ok(range) => {
+                    self.unfinished |= missing > load;
                     let load = Load { sequence: Arc::clone(sequence), range, block_size: target.block_size };
                     pushes.push(push(&self.process, &self.pods, Rc::clone(&pod.member), load));
+                }
+                // No trouble: what is left of the hour is for those who wait.
+                Err(refusal) if refusal.reason == Reason::SequenceRateCapped => {
+                    capped = true;
+                    break;
                 }
                 Err(refusal) => {
                     trouble = Err(format!("{}: {refusal}", facts.name));
@@ -378,6 +426,7 @@ impl Hydration {
         for pushed in join_all(pushes).await {
             self.note_push(pushed);
         }
+        self.show_cap(&facts.name, capped);
         trouble
     }
 
@@ -442,7 +491,23 @@ impl Hydration {
         });
         let seconds = (rate > 0.0).then(|| ids as f64 / rate);
         self.process.metrics.set_supply_seconds(&facts.name, seconds);
-        self.process.supply(|supply| _ = supply.sequences.insert(Arc::clone(&facts.name), (ids, seconds)));
+        let hourly = self.demand.get(&facts.name).map_or(0, |demand| demand.forecast.busiest_hour());
+        self.process.supply(|supply| {
+            supply.sequences.insert(Arc::clone(&facts.name), (ids, seconds));
+            supply.hourly.insert(Arc::clone(&facts.name), hourly);
+        });
+    }
+
+    /// Shows whether the hourly cap keeps the pods of a sequence from being filled; logs when that begins.
+    fn show_cap(&self, name: &Arc<str>, capped: bool) {
+        let changed = self.process.supply(|supply| match capped {
+            true => supply.capped.insert(Arc::clone(name)),
+            false => supply.capped.remove(name),
+        });
+        if changed && capped {
+            info!(self.process.log, "the pods are filled later: what failover_gap allows them in an hour is spent";
+                "sequence" => %name);
+        }
     }
 
     async fn sweep(&self, known: &Snapshot, measured: &[Measured]) {
@@ -492,11 +557,10 @@ fn push(
     let (process, pods) = (Arc::clone(process), Rc::clone(pods));
     async move {
         let Load { sequence, range, block_size } = load;
-        let ids = range.count();
         let pushed = pods.push(&member, &sequence, range, block_size, End::Back).await;
         let address = Arc::clone(&member.address);
         match pushed {
-            Ok(()) => {
+            Ok(ids) => {
                 process.metrics.hydrated(&sequence.facts.name, &address, ids.unsigned_abs());
                 Pushed { address, well: true, held: None }
             }

@@ -1,17 +1,18 @@
 //! What this process knows, shared by its threads: a snapshot that readers take without a lock.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use slog::{Logger, error, info, warn};
 
 use crate::block::{
-    Catalogue, Cause, Counters, Identity, Knowledge, Range, SequenceFacts, Span, Stamp, tripwire::Tripwire,
+    Catalogue, Cause, Counters, Identity, Knowledge, Life, Range, SequenceFacts, Span, Stamp,
+    tripwire::Tripwire,
 };
 use crate::config::Settings;
-use crate::ledger::Facts;
+use crate::ledger::{Facts, Report, State};
 use crate::observe::Metrics;
 use crate::pods::{Heartbeat, List, Scope};
 
@@ -32,14 +33,14 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Takes charge of IDs that enter this process to be served (S6).
+    /// Takes charge of IDs, granted in `generation`, that enter this process to be served (S6).
     ///
     /// # Errors
     /// They overlap IDs that entered before: they are discarded and counted.
-    pub fn admit(&self, span: Span, log: &Logger) -> Result<Range, Span> {
+    pub fn admit(&self, span: Span, generation: i64, log: &Logger) -> Result<Range, Span> {
         let entered = locked(&self.tripwire).enter(span);
         match entered {
-            Ok(()) => Ok(Range::hold(span, Arc::clone(&self.counters.tally))),
+            Ok(()) => Ok(Range::hold(span, generation, Arc::clone(&self.counters.tally))),
             Err(served) => {
                 self.counters.tally.count(Cause::Duplicate, span.count().unsigned_abs());
                 self.counters.duplicate_ranges.fetch_add(1, Ordering::Relaxed);
@@ -48,6 +49,11 @@ impl Sequence {
                 Err(served)
             }
         }
+    }
+
+    /// Whether this is newer than what `other` says.
+    pub fn supersedes(&self, other: &Sequence) -> bool {
+        self.stamp > other.stamp || self.facts.generation > other.facts.generation
     }
 
     /// The greatest ID known to have been granted, 0 if none is.
@@ -97,6 +103,9 @@ pub struct Known {
     snapshot: ArcSwap<Snapshot>,
     inner: Mutex<Inner>,
     cluster: Arc<str>,
+    /// When the ledger's counters were last read, by this process or by whoever wrote them to a pod; by the ledger's clock, in µs
+    /// since 1970. 0 if never.
+    read_at_us: AtomicI64,
     metrics: Metrics,
     log: Logger,
 }
@@ -129,6 +138,7 @@ impl Known {
             snapshot: ArcSwap::default(),
             inner: Mutex::new(Inner { knowledge, kept: BTreeMap::new() }),
             cluster: Arc::clone(&settings.cluster),
+            read_at_us: AtomicI64::new(0),
             metrics,
             log,
         }
@@ -142,6 +152,13 @@ impl Known {
     /// One sequence, if known.
     pub fn sequence(&self, name: &str) -> Option<Arc<Sequence>> {
         self.snapshot.load().sequence(name).cloned()
+    }
+
+    /// The same sequence as it is known now: it may have moved on since `sequence` was looked up.
+    pub fn newest(&self, sequence: &Arc<Sequence>) -> Arc<Sequence> {
+        let known = self.snapshot.load();
+        let now = known.sequence(&sequence.facts.name).filter(|now| now.supersedes(sequence));
+        Arc::clone(now.unwrap_or(sequence))
     }
 
     /// Takes in a pod's heartbeat.
@@ -162,6 +179,7 @@ impl Known {
         for (name, value) in beat.high_waters.iter().flatten() {
             self.witness(name, *value, address);
         }
+        self.read_at_us.fetch_max(beat.read_at_us.unwrap_or(0), Ordering::AcqRel);
         Ok(())
     }
 
@@ -171,14 +189,47 @@ impl Known {
     /// Why it must not be used, for people.
     pub fn hear_ledger(&self, facts: Facts) -> Result<(), String> {
         let mut inner = locked(&self.inner);
-        let heard = inner.knowledge.hear_ledger(&facts.identity, facts.descends, facts.catalogue);
+        let open = facts.state == State::Open;
+        let heard = inner.knowledge.hear_ledger(&facts.identity, facts.descends, open, facts.catalogue);
         self.publish(&mut inner);
         heard?;
         drop(inner);
         for (name, granted) in &facts.granted {
             self.metrics.sequence(name).high_water.fetch_max(*granted, Ordering::AcqRel);
         }
+        if open {
+            self.read_at_us.fetch_max(facts.read_at_us, Ordering::AcqRel);
+        }
         Ok(())
+    }
+
+    /// When the ledger's counters were last read, by its own clock (µs since 1970); `None` if never.
+    pub fn read_at_us(&self) -> Option<i64> {
+        Some(self.read_at_us.load(Ordering::Acquire)).filter(|at| *at > 0)
+    }
+
+    /// What is known here, for a ledger that was closed.
+    pub fn report(&self, closed: Life, holder: &Arc<str>) -> Report {
+        let snapshot = self.load();
+        let known = |sequence: &Arc<Sequence>| (sequence.facts.clone(), sequence.high_water());
+        let read_at_us = self.read_at_us();
+        Report {
+            cluster: Arc::clone(&self.cluster),
+            holder: Arc::clone(holder),
+            closed,
+            follows: snapshot
+                .identity
+                .as_ref()
+                .map(|identity| identity.life)
+                .filter(|_| read_at_us.is_some()),
+            read_at_us,
+            // Who never heard of a ledger that was open knows nothing, whatever a closed one said.
+            sequences: if read_at_us.is_some() {
+                snapshot.sequences().map(known).collect()
+            } else {
+                Vec::new()
+            },
+        }
     }
 
     /// A pod is no longer among the pods.

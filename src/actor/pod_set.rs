@@ -14,7 +14,8 @@ use super::known::Sequence;
 use super::process::Process;
 use crate::block::chunk::{self, CHUNK};
 use crate::block::health::PodHealth;
-use crate::block::{Cause, Doubt, Range, Span};
+use crate::block::witness::{GONE, Kind};
+use crate::block::{Cause, Doubt, Range, Span, Stamp, Witness};
 use crate::pods::discovery::Roster;
 use crate::pods::{End, Heartbeat, Pod, PodError, Popped, Seen};
 
@@ -25,6 +26,8 @@ pub struct PodSet {
     members: RefCell<Vec<Rc<Member>>>,
     turn: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
+    /// The process ends: it says so in each heartbeat.
+    leaving: Cell<bool>,
     /// Whether this set's view is the one that metrics and logs show (one per process).
     speaks: bool,
 }
@@ -75,6 +78,7 @@ impl PodSet {
             roster: RefCell::new(roster),
             members: RefCell::default(),
             turn: Cell::new(0),
+            leaving: Cell::new(false),
             rng: RefCell::new(rng),
             speaks,
         };
@@ -111,7 +115,7 @@ impl PodSet {
     }
 
     async fn beat(&self, member: &Rc<Member>) {
-        let seen = member.state.borrow().seen;
+        let seen = Seen { by: self.speaks_of(), ..member.state.borrow().seen.clone() };
         let asked = Instant::now();
         let answer = member.pod.heartbeat(&seen).await;
         self.count(member, "heartbeat", &answer, asked);
@@ -122,6 +126,31 @@ impl PodSet {
             },
             Err(error) => self.failed(member, &error),
         }
+    }
+
+    /// One of a process's sets says which catalogue the process has: all of its threads have it.
+    fn speaks_of(&self) -> Option<(Arc<str>, Stamp)> {
+        let known = self.process.known.load();
+        let has = known.identity.as_ref().filter(|_| self.speaks).map(|_| known.catalogue.stamp)?;
+        let says = if self.leaving.get() { GONE } else { has };
+        Some((Arc::clone(&self.process.settings.instance), says))
+    }
+
+    /// Says that the process gives nothing out any more.
+    pub async fn leave(&self) {
+        self.leaving.set(true);
+        self.heartbeat().await;
+    }
+
+    /// Every pod as a witness: a usable one has what it last said, or was told since.
+    pub fn witnesses(&self) -> Vec<Witness> {
+        let members = self.members.borrow();
+        let witness = |member: &Rc<Member>| {
+            let state = member.state.borrow();
+            let (stamp, silent) = (state.seen.stamp, !state.health.usable());
+            Witness { kind: Kind::Pod, name: Arc::clone(&member.address), stamp, silent }
+        };
+        members.iter().map(witness).collect()
     }
 
     /// Takes up to `blocks` blocks, asking one pod after the other until every pod was tried.
@@ -137,10 +166,10 @@ impl PodSet {
             tried.push(Arc::clone(&member.address));
             let popped = self.pop_one(&member, sequence, missing.min(CHUNK)).await;
             missing = missing.saturating_sub(popped.entries.len());
-            let sequence = self.newest(&member, sequence, &popped).await;
-            sequence.raise_high_water(popped.high_water.min(sequence.facts.last));
+            let newest = self.newest(&member, sequence, &popped).await;
+            newest.raise_high_water(popped.high_water.min(newest.facts.last));
             for entry in popped.entries {
-                ranges.extend(self.admit(&member, &sequence, &entry));
+                ranges.extend(self.admit(&member, &newest, sequence.facts.generation, &entry));
             }
         }
         Blocks { ranges, dry: missing > 0 }
@@ -164,8 +193,7 @@ impl PodSet {
     /// The sequence as the catalogue has it; where an entry lies beyond that, as the pod has it: a maximum may have been
     /// raised since the last heartbeat.
     async fn newest(&self, member: &Rc<Member>, sequence: &Arc<Sequence>, popped: &Popped) -> Arc<Sequence> {
-        let known =
-            || self.process.known.sequence(&sequence.facts.name).unwrap_or_else(|| Arc::clone(sequence));
+        let known = || self.process.known.newest(sequence);
         let last = known().facts.last;
         let beyond = |entry: &String| entry.parse::<Span>().is_ok_and(|span| span.last() > last);
         if popped.entries.iter().any(beyond) {
@@ -196,8 +224,14 @@ impl PodSet {
         }
     }
 
-    /// Takes charge of one popped entry, or discards it with a cause; never stops the next.
-    fn admit(&self, member: &Member, sequence: &Arc<Sequence>, entry: &str) -> Option<Range> {
+    /// Takes charge of one entry popped from the list of `generation`, or discards it with a cause; never stops the next.
+    fn admit(
+        &self,
+        member: &Member,
+        sequence: &Arc<Sequence>,
+        generation: i64,
+        entry: &str,
+    ) -> Option<Range> {
         let refused = |cause: Cause, ids: u64| {
             sequence.counters.tally.count(cause, ids);
             warn!(self.process.log, "a pod's entry was discarded"; "sequence" => %sequence.facts.name,
@@ -206,6 +240,10 @@ impl PodSet {
         };
         let Ok(span) = entry.parse::<Span>() else { return refused(Cause::Malformed, 1) };
         let ids = span.count().unsigned_abs();
+        if generation < sequence.facts.generation {
+            sequence.counters.tally.count(Cause::Advanced, ids);
+            return None;
+        }
         if !span.within(sequence.facts.first, sequence.facts.last) {
             return refused(Cause::Outside, ids);
         }
@@ -213,10 +251,13 @@ impl PodSet {
         if span.last() > sequence.high_water() {
             return refused(Cause::AboveHighWater, ids);
         }
-        sequence.admit(span, &self.process.log).ok()
+        sequence.admit(span, generation, &self.process.log).ok()
     }
 
-    /// Pushes `range` to one pod, as blocks of `block_size` IDs, in chunks. An unanswered chunk is discarded and counted (S2).
+    /// Pushes `range` to one pod, as blocks of `block_size` IDs, in chunks. An unanswered chunk is discarded and counted (S2), and so is
+    /// what was granted before the sequence's present generation.
+    ///
+    /// Gives how many IDs the pod took.
     ///
     /// # Errors
     /// The first failure, with what is still held: what the pod certainly doesn't have.
@@ -227,7 +268,8 @@ impl PodSet {
         range: Range,
         block_size: i64,
         end: End,
-    ) -> Result<(), Option<Range>> {
+    ) -> Result<i64, Option<Range>> {
+        let mut pushed = 0;
         let chunk_ids = block_size.saturating_mul(CHUNK as i64);
         let mut left = Some(range);
         while let Some(mut rest) = left.take() {
@@ -238,12 +280,17 @@ impl PodSet {
                 }
                 None => rest,
             };
+            let sequence = self.process.known.newest(sequence);
+            if chunk.generation() < sequence.facts.generation {
+                chunk.discard(Cause::Advanced);
+                continue;
+            }
             let entries: Vec<Span> = chunk::blocks(chunk.span(), block_size).collect();
             let asked = Instant::now();
             let answer = member.pod.push(&sequence.list, &entries, end, sequence.high_water()).await;
             self.count(member, "push", &answer, asked);
             match answer {
-                Ok(()) => _ = chunk.issue(),
+                Ok(()) => pushed += chunk.issue().count(),
                 Err(error) => {
                     self.failed(member, &error);
                     if matches!(error, PodError::InDoubt(_)) {
@@ -257,7 +304,7 @@ impl PodSet {
                 }
             }
         }
-        Ok(())
+        Ok(pushed)
     }
 
     /// Hands ranges back as blocks, to the front of the lists, pod after pod. What no pod takes is discarded as stopped.
@@ -343,7 +390,7 @@ impl PodSet {
         {
             let mut state = member.state.borrow_mut();
             state.run_id = Arc::clone(&beat.run_id);
-            state.seen = Seen { stamp: beat.stamp, high_waters: beat.high_waters_seen };
+            state.seen = Seen { stamp: beat.stamp, high_waters: beat.high_waters_seen, by: None };
         }
         self.change(member, PodHealth::Up, None);
     }

@@ -94,6 +94,18 @@ pub(super) fn exhausted(name: &str, left: i64, least: i64) -> Refusal {
     Refusal::new(Reason::SequenceExhausted, message).with("sequence", name).with("left", left)
 }
 
+fn rate_capped(name: &str, gap: i64, allowed: i64) -> Refusal {
+    let message = format!(
+        "sequence '{name}' was granted what its failover_gap of {gap} allows in an hour, {allowed} IDs more are allowed now; to \
+         allow more: `blockhouse sequence set {name} --failover-gap N`"
+    );
+    Refusal::new(Reason::SequenceRateCapped, message)
+        .with("sequence", name)
+        .with("field", "failover_gap")
+        .with("limit", gap)
+        .with("allowed", allowed)
+}
+
 /// The ledger's error as a caller sees it.
 pub(super) fn refusal(error: &LedgerError, ask: Option<&Ask>, wait: Duration) -> Refusal {
     let name = ask.map_or("", |ask| &ask.sequence.facts.name);
@@ -108,14 +120,14 @@ pub(super) fn refusal(error: &LedgerError, ask: Option<&Ask>, wait: Duration) ->
             Refusal::new(Reason::SequenceRetired, format!("sequence '{name}' was retired"))
         }
         LedgerError::Closed(why) => {
-            let message = format!("the ledger is closed: {why}; see `blockhouse ledger show`");
+            let message = format!(
+                "the ledger is closed: {why}; see `blockhouse ledger show`, and accept it with `blockhouse ledger accept-failover`"
+            );
             Refusal::new(Reason::LedgerClosed, message).retry_after(Duration::from_secs(5))
         }
-        LedgerError::RateCapped { allowed } => {
-            let message = format!(
-                "the hourly cap of sequence '{name}' (failover_gap) is spent: {allowed} IDs are allowed now"
-            );
-            Refusal::new(Reason::SequenceRateCapped, message).retry_after(Duration::from_secs(60))
+        LedgerError::RateCapped { allowed, wait } => {
+            let gap = ask.map_or(0, |ask| ask.sequence.facts.failover_gap);
+            rate_capped(name, gap, *allowed).retry_after(*wait)
         }
         LedgerError::WentBack { .. } => halted(name, &error.to_string()),
         LedgerError::Unreachable(_)

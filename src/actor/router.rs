@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
@@ -17,10 +18,14 @@ use crate::pods::discovery::Roster;
 /// Between two heartbeats of a pod.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A worker that heard nothing for so long asks before it answers: a process that was stopped, say.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
 /// The worker's router, as its allocator sees it.
 #[derive(Clone)]
 pub struct RouterHandle {
     mailbox: Mailbox<Router>,
+    heard: Arc<AtomicU64>,
 }
 
 struct Router {
@@ -30,6 +35,8 @@ struct Router {
     /// Those who wait for the heartbeat under way.
     asked: Vec<oneshot::Sender<()>>,
     beating: bool,
+    /// When the newest heartbeat that is over began, in milliseconds since the process started.
+    heard: Arc<AtomicU64>,
 }
 
 /// Takes blocks of one sequence.
@@ -65,14 +72,17 @@ pub fn start(process: &Arc<Process>, worker: usize, roster: Roster, rng: fastran
     let part = process.part("router", Some(worker));
     let pods = Rc::new(PodSet::new(Arc::clone(process), roster, rng, false));
     let of_actor = Arc::clone(&part);
+    let heard = Arc::new(AtomicU64::new(ms(process.now())));
+    let heard_by_actor = Arc::clone(&heard);
     let mailbox = guard::start(process, &part, |_| Router {
         pods,
         part: of_actor,
         process: Arc::clone(process),
         asked: Vec::new(),
         beating: false,
+        heard: heard_by_actor,
     });
-    RouterHandle { mailbox }
+    RouterHandle { mailbox, heard }
 }
 
 impl RouterHandle {
@@ -83,6 +93,16 @@ impl RouterHandle {
     /// What a dropped call had popped is discarded and counted.
     pub async fn pop(&self, sequence: Arc<Sequence>, blocks: usize) -> Option<Popped> {
         self.mailbox.ask(|reply| Pop { sequence, blocks, reply }).await
+    }
+
+    /// When this worker last asked the pods what they know, since the process started. A thread that doesn't run hears nothing.
+    pub fn heard(&self) -> Duration {
+        Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// What the pods would have said was asked elsewhere.
+    pub fn heard_elsewhere(&self, at: Duration) {
+        self.heard.fetch_max(ms(at), Ordering::Relaxed);
     }
 
     /// Hears what the pods know now; those who ask meanwhile share the answer. Bounded by the pods' time-outs.
@@ -96,6 +116,10 @@ impl RouterHandle {
     }
 }
 
+fn ms(since: Duration) -> u64 {
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Router {
     fn beat(&mut self, ctx: &mut Context<Self>) {
         self.part.beat(self.process.now());
@@ -104,9 +128,14 @@ impl Router {
         }
         self.beating = true;
         let asked = std::mem::take(&mut self.asked);
-        let pods = Rc::clone(&self.pods);
+        let (pods, began) = (Rc::clone(&self.pods), self.process.now());
         let beat = async move { pods.heartbeat().await }.into_actor(self).map(move |(), act, ctx| {
             act.beating = false;
+            // Where no pod answers there is nothing to hear: a thread that was stopped meanwhile asks elsewhere.
+            let heard = Duration::from_millis(act.heard.load(Ordering::Relaxed));
+            if act.pods.usable_count() > 0 || began.saturating_sub(heard) <= SILENCE {
+                act.heard.store(ms(began), Ordering::Relaxed);
+            }
             asked.into_iter().for_each(|reply| _ = reply.send(()));
             if !act.asked.is_empty() {
                 act.beat(ctx);

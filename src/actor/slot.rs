@@ -16,11 +16,13 @@ use super::process::{Fatal, Process};
 use super::refusals::refusal;
 use crate::block::health::Backoff;
 use crate::block::size::GrantSize;
-use crate::block::{Cause, Doubt, Range, Refusal};
-use crate::ledger::{Grant, GrantRequest, Ledger, LedgerError, Purpose, State};
+use crate::block::{Cause, Doubt, Life, Range, Refusal};
+use crate::ledger::{Grant, GrantRequest, Ledger, LedgerError, Purpose, Reported, State};
 
 /// Unknown names cause at most one ledger read in this time.
 const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
+/// A closed ledger is read again at most once in this time.
+const CLOSED_READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks for a grant.
 pub struct Ask {
@@ -120,7 +122,11 @@ impl Slot {
         rng: fastrand::Rng,
     ) -> Slot {
         let state = SlotState {
-            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
+            // Whoever keeps the pods supplied finds the ledger again before anybody needs it; there are few of those.
+            backoff: Backoff::new(
+                Duration::from_millis(250),
+                Duration::from_secs(if process.roles.hydrator { 1 } else { 10 }),
+            ),
             sizes: Vec::new(),
             rng,
             read_at: None,
@@ -205,12 +211,18 @@ impl Slot {
                         break error;
                     }
                 }
+                Err(LedgerError::Closed(_)) if tries == 1 && self.may_read_again() => {
+                    // Telling it what is known may open it.
+                    if let Err(error) = self.read_facts().await {
+                        break error;
+                    }
+                }
                 Err(LedgerError::Conflict(_)) if tries < 4 => {}
                 Err(error) => break error,
             }
         };
         if matches!(error, LedgerError::WentBack { .. }) {
-            self.halt(&ask.sequence, "high_water", &error.to_string()).await;
+            self.condemn(&ask.sequence, &error.to_string()).await;
         }
         Err(refusal(&error, Some(ask), self.wait()))
     }
@@ -234,8 +246,7 @@ impl Slot {
             return Err(LedgerError::Unreachable("the ledger's identity is not known yet".to_owned()));
         };
         // A catalogue read meanwhile may have moved the sequence to a new generation.
-        let sequence =
-            process.known.sequence(&ask.sequence.facts.name).unwrap_or_else(|| Arc::clone(&ask.sequence));
+        let sequence = process.known.newest(&ask.sequence);
         let request = GrantRequest {
             sequence: Arc::clone(&sequence.facts.name),
             generation: sequence.facts.generation,
@@ -300,9 +311,9 @@ impl Slot {
         }
         sequence.raise_high_water(span.last());
         let range = if matches!(ask.purpose, Purpose::Hydrate) {
-            Range::hold(span, Arc::clone(&sequence.counters.tally))
+            Range::hold(span, grant.generation, Arc::clone(&sequence.counters.tally))
         } else {
-            match sequence.admit(span, &self.process.log) {
+            match sequence.admit(span, grant.generation, &self.process.log) {
                 Ok(range) => range,
                 Err(served) => {
                     let why =
@@ -343,6 +354,30 @@ impl Slot {
         );
     }
 
+    /// A closed ledger is asked again how it is, but not for every caller.
+    fn may_read_again(&self) -> bool {
+        self.state.borrow().read_at.is_none_or(|at| at.elapsed() >= CLOSED_READ_EVERY)
+    }
+
+    /// The ledger went back in time and doesn't know it: the life that it is in ends here. Where the engine has but one life, tier 3 of
+    /// the sequence stops instead.
+    async fn condemn(&self, sequence: &Arc<Sequence>, why: &str) {
+        let life = self.process.known.load().identity.as_ref().map(|identity| identity.life);
+        let Some(life) = life else { return };
+        let condemn = self.ledger.condemn(life, life.epoch, why);
+        let answer = timeout(self.process.settings.ledger.timeout, condemn).await;
+        match answer.unwrap_or_else(|_| Err(self.no_answer())) {
+            Ok(true) => {
+                self.process.metrics.fence_trip("high_water");
+                error!(self.process.log, "the ledger went back in time and was closed";
+                    "sequence" => %sequence.facts.name, "epoch" => life.epoch, "why" => why);
+                let _ = self.read_facts().await;
+            }
+            Ok(false) => self.halt(sequence, "high_water", why).await,
+            Err(error) => self.heed(&error),
+        }
+    }
+
     /// A fence tripped: tier 3 of the sequence stops until a person looked.
     async fn halt(&self, sequence: &Arc<Sequence>, fence: &'static str, why: &str) {
         self.process.metrics.fence_trip(fence);
@@ -357,7 +392,23 @@ impl Slot {
         let _ = self.read_facts().await;
     }
 
+    /// Reads the facts. A closed ledger is told what this cluster knows, which may open it.
     async fn read_facts(&self) -> Result<(), LedgerError> {
+        match self.learn().await? {
+            (_, State::Open) => self.open(),
+            (closed, State::Closed(why)) => match self.report(closed).await? {
+                Reported::Open => match self.learn().await? {
+                    (_, State::Open) => self.open(),
+                    (_, State::Closed(why)) => self.closed(&why),
+                },
+                Reported::Waits(_) => self.closed(&why),
+            },
+        }
+        Ok(())
+    }
+
+    /// Hears what the ledger says of itself: in which life it is, and whether it is open.
+    async fn learn(&self) -> Result<(Life, State), LedgerError> {
         self.state.borrow_mut().read_at = Some(Instant::now());
         let known = self.process.known.load().identity.as_ref().map(|identity| identity.life);
         let asked = Instant::now();
@@ -367,18 +418,36 @@ impl Slot {
         self.process.metrics.ledger_request("other", outcome, asked.elapsed());
         let facts = answer.inspect_err(|error| self.heed(error))?;
         self.answered();
-        let state = facts.state.clone();
+        let (life, state) = (facts.identity.life, facts.state.clone());
         if let Err(why) = self.process.known.hear_ledger(facts) {
             self.process.metrics.fence_trip("identity");
+            if let State::Closed(reason) = state {
+                // Whoever decides how it goes on must know of the other line; then this process comes along.
+                let _ = self.report(life).await;
+                self.closed(&reason);
+                return Err(LedgerError::Closed(reason.to_string()));
+            }
             let error = LedgerError::Wrong(why);
             self.show("refused", Some(error.to_string()));
             return Err(error);
         }
-        match state {
-            State::Open => self.open(),
-            State::Closed(why) => self.closed(&why),
+        Ok((life, state))
+    }
+
+    /// Says what this cluster knows to a ledger that is closed.
+    async fn report(&self, closed: Life) -> Result<Reported, LedgerError> {
+        self.hear_pods().await;
+        let settings = &self.process.settings;
+        let report = self.process.known.report(closed, &settings.instance);
+        let asked = Instant::now();
+        let answer = timeout(settings.ledger.timeout, self.ledger.report(&report)).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
+        let outcome = answer.as_ref().err().map_or("ok", LedgerError::outcome);
+        self.process.metrics.ledger_request("other", outcome, asked.elapsed());
+        if let Ok(reported) = &answer {
+            info!(self.process.log, "told the closed ledger what is known"; "outcome" => ?reported);
         }
-        Ok(())
+        answer.inspect_err(|error| self.heed(error))
     }
 
     /// Notes what became of a request: the metric, the state that the status shows, when to try again.

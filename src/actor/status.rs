@@ -2,9 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use super::hydration::Supply;
 use super::known::Sequence;
 use super::pod_set::MemberView;
 use super::process::Process;
+use crate::block::OnFailover;
+use crate::block::hour::share;
 use crate::config::redact_url;
 use crate::observe::status::{Actor, Hydrator, Ledger, Pod, Problem, Sequence as SequenceStatus, Status};
 use crate::observe::{REVISION, VERSION, log::rfc3339};
@@ -12,6 +15,9 @@ use crate::shutdown::Phase;
 
 /// A sequence is worth a word from this share of its IDs on.
 const NEARLY_USED_UP: f64 = 0.8;
+
+/// The hourly cap is worth a word from this share of it on.
+const NEAR_THE_CAP: f64 = 0.8;
 
 /// Everything but the problems.
 pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
@@ -110,7 +116,7 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     match ledger.state {
         "closed" => problem(
             format!("the ledger is closed: {error}"),
-            "pods and reserve serve on; see `blockhouse ledger show`".to_owned(),
+            "pods and reserve serve on; see `blockhouse ledger show`, and accept it with `blockhouse ledger accept-failover`".to_owned(),
         ),
         "refused" => problem(
             format!("the ledger is refused: {error}"),
@@ -146,7 +152,47 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     for sequence in known.sequences() {
         sequence_problems(sequence, &mut problem);
     }
+    if known.catalogue.on_failover == OnFailover::Jump {
+        let supply = process.supply(|supply| supply.clone());
+        for sequence in known.sequences().filter(|sequence| !sequence.facts.retired) {
+            cap_problems(sequence, &supply, &mut problem);
+        }
+    }
     found
+}
+
+/// Where the ledger jumps after a failover: who keeps it from that, and whose gap caps what it needs.
+fn cap_problems(sequence: &Sequence, supply: &Supply, problem: &mut impl FnMut(String, String)) {
+    let (name, gap) = (&sequence.facts.name, sequence.facts.failover_gap);
+    if gap == 0 {
+        return problem(
+            format!(
+                "after a failover the ledger waits for a person although it is set to jump: sequence '{name}' has no failover gap"
+            ),
+            format!("give it a gap: `blockhouse sequence set {name} --failover-gap N`"),
+        );
+    }
+    let for_pods = share(gap, true);
+    let hourly = supply.hourly.get(name).copied().unwrap_or(0);
+    let raise =
+        format!("`blockhouse sequence set {name} --failover-gap {}`", hourly.max(gap).saturating_mul(2));
+    let lasts = supply.sequences.get(name).and_then(|(_, seconds)| *seconds);
+    if supply.capped.contains(name) && lasts.is_some_and(|seconds| seconds < 3600.0) {
+        problem(
+            format!(
+                "the pods of sequence '{name}' run low: its failover gap of {gap} allows them {for_pods} IDs in an hour"
+            ),
+            format!("raise the gap: {raise}"),
+        );
+    } else if hourly as f64 > NEAR_THE_CAP * for_pods as f64 {
+        problem(
+            format!(
+                "the demand for sequence '{name}' comes near the {for_pods} IDs that its failover gap of {gap} allows the pods in an \
+                 hour"
+            ),
+            format!("an hour may need {hourly}; raise the gap: {raise}"),
+        );
+    }
 }
 
 fn sequence_problems(sequence: &Sequence, problem: &mut impl FnMut(String, String)) {

@@ -23,7 +23,7 @@ use super::status::{problems, status};
 use crate::observe::Status;
 use crate::shutdown::{Phase, Phases};
 
-/// Without any pod, the facts are read from the ledger this often; with pods, a ledger that is down.
+/// Without any pod, the facts are read from the ledger this often; with pods, those of one that is down or closed.
 const FACTS_NOW_AND_THEN: Duration = Duration::from_secs(60);
 /// A thread that hasn't run for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -144,17 +144,18 @@ impl Supervisor {
         self.show();
     }
 
-    /// Whoever has a pod to ask learns from it; without one the ledger is asked now and then. One that is down is asked again as
-    /// often as its back-off allows where nothing else can serve, and now and then where the pods do: else nobody notices that
-    /// it is back before it is needed.
+    /// Whoever has a pod to ask learns from it; without one the ledger is asked now and then. One that is down or closed is asked
+    /// again as often as its back-off allows where nothing else can serve or this process keeps the pods supplied, and now and then
+    /// by all others: else nobody notices that it is back before it is needed.
     fn read_facts(&mut self, ctx: &mut Context<Self>) {
         let from_pods = self.pods.usable_count() > 0 && self.process.known.load().identity.is_some();
-        let down = self.process.ledger().state == "down";
-        if self.reading || from_pods && !down {
+        let away = matches!(self.process.ledger().state, "down" | "closed");
+        if self.reading || from_pods && !away {
             return;
         }
         self.reading = true;
-        let urgent = !from_pods && (down || self.process.known.load().identity.is_none());
+        let needed = !from_pods || self.process.roles.hydrator;
+        let urgent = needed && (away || self.process.known.load().identity.is_none());
         let max_age = if urgent { HEARTBEAT } else { FACTS_NOW_AND_THEN };
         let database = self.database.clone();
         // Why it failed is in the status, and logged by the database actor.

@@ -32,6 +32,7 @@ pub struct Actors {
     pub control: ControlHandle,
     process: Arc<Process>,
     roster: Roster,
+    pods: Rc<PodSet>,
     buffer: BufferHandle,
     database: DatabaseHandle,
     hydrator: Option<HydratorHandle>,
@@ -74,13 +75,13 @@ impl Actors {
         meet(process, &pods, &database, rng);
         let hydrator = process.roles.hydrator.then(|| {
             let seeds = RefCell::new(rng.fork());
-            let (of, database) = (Arc::clone(process), database.clone());
+            let (of, database, pods) = (Arc::clone(process), database.clone(), Rc::clone(&pods));
             let rebuild = move || {
                 Hydration::new(Arc::clone(&of), database.clone(), Rc::clone(&pods), seeds.borrow_mut().fork())
             };
             hydrator::start(process, rebuild, rng.fork())
         });
-        Actors { control, process: Arc::clone(process), roster, buffer, database, hydrator }
+        Actors { control, process: Arc::clone(process), roster, pods, buffer, database, hydrator }
     }
 
     /// A place for the actors of worker number `worker`.
@@ -96,7 +97,7 @@ impl Actors {
     }
 
     /// Stops them in order, so that nothing comes back to one that has ended: the allocators, the hydrator, the database; last
-    /// the buffer, which hands everything that is left back to the pods.
+    /// the buffer, which hands everything that is left back to the pods. Nobody waits for this process from then on.
     ///
     /// # Cancel safety
     /// What was not handed back ends with the process.
@@ -107,6 +108,7 @@ impl Actors {
         }
         self.database.drain().await;
         self.buffer.hand_back().await;
+        self.pods.leave().await;
     }
 
     /// Makes the actor of this kind panic, for drills; one that isn't here doesn't.

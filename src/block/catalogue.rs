@@ -41,12 +41,41 @@ pub struct SequenceFacts {
     pub retired: bool,
 }
 
+/// What a ledger does by itself once it has lost its past to a failover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailover {
+    /// Waits for a person.
+    #[default]
+    Wait,
+    /// Moves every sequence by its gap, which therefore caps what any hour may be granted.
+    Jump,
+}
+
+impl OnFailover {
+    /// The name in commands, columns and pods.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnFailover::Wait => "wait",
+            OnFailover::Jump => "jump",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<OnFailover> {
+        [OnFailover::Wait, OnFailover::Jump].into_iter().find(|one| one.name() == name)
+    }
+}
+
 /// All sequences of a ledger at one stamp.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Catalogue {
     /// How new it is.
     #[serde(flatten)]
     pub stamp: Stamp,
+    /// What the ledger does after a failover.
+    #[serde(default)]
+    pub on_failover: OnFailover,
     /// By name.
     pub sequences: BTreeMap<Arc<str>, SequenceFacts>,
 }

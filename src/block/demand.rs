@@ -70,6 +70,12 @@ impl Forecast {
         let by_rate = self.ids_per_second * buffer.as_secs_f64();
         by_history.max(by_rate).min(i64::MAX as f64) as i64
     }
+
+    /// IDs that an hour may use: as many as the busiest one of the last day did, or as the present rate would.
+    pub fn busiest_hour(&self) -> i64 {
+        let busiest = self.hours.iter().copied().max().unwrap_or(0);
+        busiest.max(self.ids(Duration::from_secs(3600)))
+    }
 }
 
 /// What the pods of a cluster are to hold of one sequence.
@@ -127,6 +133,9 @@ mod tests {
         assert_eq!(forecast.ids(at(86_400)), 86_400);
         forecast.ids_per_second = 10.0;
         assert_eq!(forecast.ids(at(86_400)), 864_000);
+        assert_eq!(forecast.busiest_hour(), 86_400);
+        forecast.ids_per_second = 100.0;
+        assert_eq!(forecast.busiest_hour(), 360_000);
     }
 
     #[test]

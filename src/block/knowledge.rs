@@ -94,7 +94,8 @@ impl Knowledge {
     }
 
     /// Takes in what the ledger says of itself. Environment and pin were checked where it was read.
-    /// `descends` says whether the life known here led to the one it is in.
+    /// `descends` says whether the life known here led to the one it is in. One that is closed may have lost what was known of it
+    /// before: whoever knows something already learns nothing from it.
     ///
     /// # Errors
     /// Why the ledger must not be used, for people.
@@ -102,6 +103,7 @@ impl Knowledge {
         &mut self,
         theirs: &Identity,
         descends: bool,
+        open: bool,
         catalogue: Catalogue,
     ) -> Result<bool, String> {
         self.believe(&Arc::from(LEDGER), theirs)?;
@@ -110,6 +112,9 @@ impl Knowledge {
                 "the ledger is in life {} of another line of history than life {}, which this process follows: it may be an old primary or a restored copy",
                 theirs.life.epoch, ours.life.epoch
             ));
+        }
+        if !open && self.identity.is_some() {
+            return Ok(false);
         }
         let mut learnt = self.advance(theirs, true)?;
         learnt |= self.take_catalogue(catalogue);
@@ -166,19 +171,39 @@ impl Knowledge {
         }
     }
 
-    fn take_catalogue(&mut self, catalogue: Catalogue) -> bool {
+    /// A newer catalogue takes the place of an older one. No generation is ever lowered: a ledger that lost an advance, and a pod
+    /// that was told by such a ledger, are behind whoever knows of it.
+    fn take_catalogue(&mut self, mut catalogue: Catalogue) -> bool {
         let newer = catalogue.stamp > self.catalogue.stamp;
         if newer {
+            raise_generations(&mut catalogue, &self.catalogue);
             self.catalogue = Arc::new(catalogue);
+            return true;
         }
-        newer
+        let mut raised = (*self.catalogue).clone();
+        let behind = raise_generations(&mut raised, &catalogue);
+        if behind {
+            self.catalogue = Arc::new(raised);
+        }
+        behind
     }
+}
+
+/// Raises generations in `to` that lie below those in `from`; gives whether there was any.
+fn raise_generations(to: &mut Catalogue, from: &Catalogue) -> bool {
+    let mut raised = false;
+    for (name, facts) in &mut to.sequences {
+        let known = from.sequences.get(name).map_or(0, |known| known.generation);
+        raised |= known > facts.generation;
+        facts.generation = facts.generation.max(known);
+    }
+    raised
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{Life, Stamp};
+    use crate::block::{Life, SequenceFacts, Stamp};
 
     fn identity(ledger: u128, epoch: i64, token: u128) -> Identity {
         Identity {
@@ -218,7 +243,7 @@ mod tests {
     #[test]
     fn the_ledger_makes_a_dissenting_pod_stop_tier_3_only() {
         let mut known = knowledge(None);
-        known.hear_ledger(&identity(1, 1, 1), true, catalogue(1, 1)).unwrap();
+        known.hear_ledger(&identity(1, 1, 1), true, true, catalogue(1, 1)).unwrap();
         known.hear_pod(&"b".into(), Some(&identity(2, 1, 1)), Some("here"), None).unwrap_err();
         assert!(known.pods_usable() && known.conflict().is_some());
         known.forget_pod("b");
@@ -245,17 +270,50 @@ mod tests {
     }
 
     #[test]
+    fn a_generation_is_never_lowered_whoever_says_so() {
+        let of = |epoch, version, generation| {
+            let facts = SequenceFacts {
+                name: "tasks".into(),
+                generation,
+                first: 1,
+                last: 1000 * version,
+                block_size: 10,
+                buffer_seconds: None,
+                failover_gap: 0,
+                halted: None,
+                retired: false,
+            };
+            let sequences = BTreeMap::from([("tasks".into(), facts)]);
+            Catalogue { stamp: Stamp { epoch, version }, sequences, ..Catalogue::default() }
+        };
+        let mut known = knowledge(None);
+        let tasks = |known: &Knowledge| {
+            let facts = &known.catalogue().sequences["tasks"];
+            (facts.generation, facts.last)
+        };
+        known.hear_ledger(&identity(1, 1, 1), true, true, of(1, 5, 4)).unwrap();
+        // A failover lost the advance, and something else was changed since.
+        known.hear_ledger(&identity(1, 2, 2), true, true, of(2, 6, 3)).unwrap();
+        assert_eq!(tasks(&known), (4, 6000));
+        // A pod that heard of another advance before the failover.
+        assert_eq!(known.hear_pod(&"a".into(), Some(&identity(1, 1, 1)), None, Some(of(1, 7, 5))), Ok(true));
+        assert_eq!((tasks(&known), known.catalogue().stamp), ((5, 6000), Stamp { epoch: 2, version: 6 }));
+        assert_eq!(known.hear_pod(&"b".into(), Some(&identity(1, 1, 1)), None, Some(of(1, 1, 2))), Ok(false));
+        assert_eq!(tasks(&known), (5, 6000));
+    }
+
+    #[test]
     fn lives_and_catalogues_only_move_forward() {
         let mut known = knowledge(None);
-        known.hear_ledger(&identity(1, 3, 3), true, catalogue(3, 7)).unwrap();
+        known.hear_ledger(&identity(1, 3, 3), true, true, catalogue(3, 7)).unwrap();
         assert_eq!(
             known.hear_pod(&"a".into(), Some(&identity(1, 2, 2)), None, Some(catalogue(2, 9))),
             Ok(false)
         );
         assert_eq!(known.catalogue().stamp, Stamp { epoch: 3, version: 7 });
         known.hear_pod(&"a".into(), Some(&identity(1, 3, 4)), None, None).unwrap_err();
-        assert_eq!(known.hear_ledger(&identity(1, 4, 4), true, catalogue(4, 7)), Ok(true));
-        known.hear_ledger(&identity(1, 5, 5), false, catalogue(5, 8)).unwrap_err();
+        assert_eq!(known.hear_ledger(&identity(1, 4, 4), true, true, catalogue(4, 7)), Ok(true));
+        known.hear_ledger(&identity(1, 5, 5), false, true, catalogue(5, 8)).unwrap_err();
         assert_eq!(known.identity().unwrap().life.epoch, 4);
     }
 }

@@ -95,9 +95,9 @@ mod tests {
         line.join(1, 'b');
         line.join(7, 'c');
         assert_eq!((line.ids(), line.first()), (13, Some(5)));
-        stash.put(Range::hold(Span::new(1, 4).unwrap(), Arc::clone(&tally)), Tier::Pods);
+        stash.put(Range::hold(Span::new(1, 4).unwrap(), 1, Arc::clone(&tally)), Tier::Pods);
         assert!(line.serve(&mut stash).is_none(), "b does not overtake a");
-        stash.put(Range::hold(Span::new(5, 4).unwrap(), tally), Tier::Pods);
+        stash.put(Range::hold(Span::new(5, 4).unwrap(), 1, tally), Tier::Pods);
         let mut served = Vec::new();
         while let Some((caller, taken)) = line.serve(&mut stash) {
             served.push((caller, taken.ranges.into_iter().map(Range::issue).collect::<Vec<_>>()));

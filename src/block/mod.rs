@@ -9,6 +9,7 @@ pub mod counters;
 pub mod demand;
 pub mod exercise;
 pub mod health;
+pub mod hour;
 pub mod knowledge;
 pub mod life;
 pub mod line;
@@ -19,15 +20,18 @@ pub mod size;
 pub mod span;
 pub mod stash;
 pub mod tripwire;
+pub mod witness;
 
-pub use catalogue::{Catalogue, SequenceFacts, Stamp};
+pub use catalogue::{Catalogue, OnFailover, SequenceFacts, Stamp};
 pub use counters::Counters;
+pub use hour::Hour;
 pub use knowledge::Knowledge;
 pub use life::{Identity, Life};
 pub use range::{Cause, Doubt, Range, Tally};
 pub use refusal::{Reason, Refusal};
 pub use span::Span;
 pub use stash::Stash;
+pub use witness::Witness;
 
 /// The farthest tier that an answer needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

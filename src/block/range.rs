@@ -80,6 +80,8 @@ impl Tally {
 #[must_use = "dropping a range discards its IDs"]
 pub struct Range {
     span: Span,
+    /// Of the sequence, when the span was granted.
+    generation: i64,
     tally: Arc<Tally>,
     armed: bool,
 }
@@ -88,8 +90,13 @@ impl Range {
     /// Takes charge of `span`, which a committed grant or a proven pop has just given to this
     /// process (S1, S2). Making a second range of the same span is the one mistake that the type
     /// can't catch; the tripwire (S6) looks for it.
-    pub fn hold(span: Span, tally: Arc<Tally>) -> Range {
-        Range { span, tally, armed: true }
+    pub fn hold(span: Span, generation: i64, tally: Arc<Tally>) -> Range {
+        Range { span, generation, tally, armed: true }
+    }
+
+    /// The sequence's generation when the IDs were granted: in a later one nobody may use them.
+    pub fn generation(&self) -> i64 {
+        self.generation
     }
 
     /// The IDs it stands for.
@@ -108,12 +115,12 @@ impl Range {
     pub fn split_off_front(&mut self, count: i64) -> Option<Range> {
         let (head, tail) = self.span.split(count)?;
         self.span = tail;
-        Some(Range::hold(head, Arc::clone(&self.tally)))
+        Some(Range::hold(head, self.generation, Arc::clone(&self.tally)))
     }
 
-    /// Appends `next` where it begins right after this range, else gives it back.
+    /// Appends `next` where it begins right after this range and was granted in the same generation, else gives it back.
     pub fn join(&mut self, mut next: Range) -> Result<(), Range> {
-        if !Arc::ptr_eq(&self.tally, &next.tally) {
+        if self.generation != next.generation || !Arc::ptr_eq(&self.tally, &next.tally) {
             return Err(next);
         }
         match self.span.join(next.span) {

@@ -87,6 +87,16 @@ impl Refusal {
         self
     }
 
+    /// Whether one who wants less may get something where this one got nothing.
+    pub fn leaves_some(&self) -> bool {
+        let allowed = self.metadata.iter().find(|(key, _)| *key == "allowed");
+        match self.reason {
+            Reason::SequenceExhausted => true,
+            Reason::SequenceRateCapped => allowed.is_some_and(|(_, ids)| ids != "0"),
+            _ => false,
+        }
+    }
+
     /// Adds one fact for programs.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl ToString) -> Refusal {

@@ -7,9 +7,11 @@ use super::{Cause, Range, Tier};
 /// A queue of ranges of one sequence, taken from the front.
 ///
 /// Each range remembers the tier it came from until [`Stash::settle`], after which it counts as
-/// [`Tier::Memory`]: what is left over from an earlier answer.
+/// [`Tier::Memory`]: what is left over from an earlier answer. What was granted before the generation that it follows is
+/// discarded, whenever it comes.
 #[derive(Debug, Default)]
 pub struct Stash {
+    generation: i64,
     parts: VecDeque<(Range, Tier)>,
     ids: i64,
 }
@@ -34,8 +36,21 @@ impl Stash {
         self.parts.is_empty()
     }
 
+    /// From now on nothing is kept that was granted before `generation`. Never goes back.
+    pub fn follow(&mut self, generation: i64) {
+        if generation <= self.generation {
+            return;
+        }
+        self.generation = generation;
+        self.ids = 0;
+        for (range, tier) in std::mem::take(&mut self.parts) {
+            self.put(range, tier);
+        }
+    }
+
     /// Adds a range behind the others.
     pub fn put(&mut self, range: Range, tier: Tier) {
+        let Some(range) = self.admit(range) else { return };
         self.ids += range.count();
         let range = match self.parts.back_mut() {
             Some((last, from)) if *from == tier => match last.join(range) {
@@ -50,9 +65,18 @@ impl Stash {
     /// Puts back what was taken and not issued, before the others, as memory.
     pub fn put_back(&mut self, ranges: Vec<Range>) {
         for range in ranges.into_iter().rev() {
+            let Some(range) = self.admit(range) else { continue };
             self.ids += range.count();
             self.parts.push_front((range, Tier::Memory));
         }
+    }
+
+    fn admit(&self, range: Range) -> Option<Range> {
+        if range.generation() >= self.generation {
+            return Some(range);
+        }
+        range.discard(Cause::Advanced);
+        None
     }
 
     /// Takes exactly `count` IDs, or nothing.
@@ -131,7 +155,7 @@ mod tests {
     use crate::block::{Span, Tally};
 
     fn range(first: i64, count: i64, tally: &Arc<Tally>) -> Range {
-        Range::hold(Span::new(first, count).unwrap(), Arc::clone(tally))
+        Range::hold(Span::new(first, count).unwrap(), 1, Arc::clone(tally))
     }
 
     #[test]
@@ -157,6 +181,35 @@ mod tests {
         assert_eq!(stash.ids(), 5);
         stash.discard(Cause::Advanced);
         assert_eq!(tally.discarded(Cause::Advanced), 5);
+    }
+
+    #[test]
+    fn what_was_granted_before_a_new_generation_is_discarded_whenever_it_comes() {
+        let tally = Arc::default();
+        let of =
+            |generation, first| Range::hold(Span::new(first, 10).unwrap(), generation, Arc::clone(&tally));
+        let mut stash = Stash::default();
+        stash.put(of(1, 1), Tier::Pods);
+        stash.put(of(2, 11), Tier::Pods);
+        stash.follow(2);
+        assert_eq!((stash.ids(), tally.discarded(Cause::Advanced)), (10, 10));
+        stash.put(of(1, 21), Tier::Pods);
+        stash.put_back(vec![of(1, 31), of(2, 41)]);
+        stash.follow(1);
+        assert_eq!((stash.ids(), tally.discarded(Cause::Advanced)), (20, 30));
+        stash.put(of(3, 51), Tier::Memory);
+        stash.follow(3);
+        let taken = stash.take(10).unwrap();
+        assert_eq!((taken.tier, taken.ranges[0].span().first()), (Tier::Memory, 51));
+        assert_eq!(tally.discarded(Cause::Advanced), 50);
+    }
+
+    #[test]
+    fn ranges_of_two_generations_do_not_join() {
+        let tally: Arc<Tally> = Arc::default();
+        let mut one = Range::hold(Span::new(1, 10).unwrap(), 1, Arc::clone(&tally));
+        let other = Range::hold(Span::new(11, 10).unwrap(), 2, tally);
+        assert!(one.join(other).is_err());
     }
 
     proptest! {

@@ -53,6 +53,7 @@ fn notice(facts: Facts, cluster: &Arc<str>) -> Notice {
         cluster: Arc::clone(cluster),
         catalogue: Arc::new(facts.catalogue),
         high_waters: facts.granted,
+        read_at_us: facts.read_at_us,
     }
 }
 

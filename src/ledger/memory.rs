@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::decide::{self, LedgerRow};
 use super::{
-    Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
-    LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange, SequenceRow, State,
+    Admin, Answer, ClusterSeen, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History,
+    HourOfDemand, Lease, LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange,
+    SequenceRow, State,
 };
-use crate::block::{Identity, Life, SequenceFacts};
+use crate::block::{Hour, Identity, Life, OnFailover, Witness};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -37,6 +38,8 @@ struct Tables {
     sequences: BTreeMap<Arc<str>, Stored>,
     /// By cluster: who leads, and until when.
     leases: BTreeMap<String, (Arc<str>, i64)>,
+    /// By cluster: who has which catalogue.
+    seen: BTreeMap<String, Vec<Witness>>,
     /// By cluster, hour and sequence.
     demand: BTreeMap<(String, i64, Arc<str>), i64>,
 }
@@ -44,6 +47,7 @@ struct Tables {
 /// One sequence.
 struct Stored {
     row: SequenceRow,
+    hour: Hour,
     /// Its grants, by first ID.
     records: BTreeMap<i64, GrantRecord>,
 }
@@ -59,9 +63,15 @@ impl Memory {
         };
         let tables = Tables {
             started: Instant::now(),
-            ledger: LedgerRow { identity, state: State::Open, catalogue_version: 1 },
+            ledger: LedgerRow {
+                identity,
+                state: State::Open,
+                catalogue_version: 1,
+                on_failover: OnFailover::Wait,
+            },
             sequences: BTreeMap::new(),
             leases: BTreeMap::new(),
+            seen: BTreeMap::new(),
             demand: BTreeMap::new(),
         };
         Memory { expected, tables: Arc::new(Mutex::new(tables)) }
@@ -85,20 +95,22 @@ impl Memory {
         })
     }
 
-    /// Lets `edit` change a sequence's facts, and raises the catalogue's version if it did.
+    /// Lets `edit` change a sequence's row, and raises the catalogue's version if that changed its facts.
     fn alter<'a, T>(
         &'a self,
         sequence: &'a str,
-        edit: impl FnOnce(&mut SequenceFacts) -> Result<T, LedgerError> + 'a,
+        edit: impl FnOnce(&mut SequenceRow) -> Result<T, LedgerError> + 'a,
     ) -> Answer<'a, (SequenceRow, T)> {
         self.answer(move |tables| {
             let Stored { row, .. } = tables.sequences.get_mut(sequence).ok_or_else(|| unknown(sequence))?;
-            let before = row.facts.clone();
-            let given = edit(&mut row.facts)?;
-            if row.facts != before {
+            let mut after = row.clone();
+            let given = edit(&mut after)?;
+            tables.ledger.allows(row, &after)?;
+            if after.facts != row.facts {
                 tables.ledger.catalogue_version += 1;
             }
-            Ok((row.clone(), given))
+            row.clone_from(&after);
+            Ok((after, given))
         })
     }
 }
@@ -114,12 +126,13 @@ impl Tables {
 
     fn grant(&mut self, request: &GrantRequest) -> Result<Grant, LedgerError> {
         let at_us = self.now_us();
-        let Some(Stored { row, records }) = self.sequences.get_mut(&request.sequence) else {
-            return decide::grant(&self.ledger, None, 0, request);
+        let Some(Stored { row, hour, records }) = self.sequences.get_mut(&request.sequence) else {
+            return decide::grant(&self.ledger, None, 0, request, (&Hour::default(), at_us));
         };
         let recorded = records.last_key_value().map_or(0, |(_, record)| record.span.last());
-        let grant = decide::grant(&self.ledger, Some(row), recorded, request)?;
+        let grant = decide::grant(&self.ledger, Some(row), recorded, request, (hour, at_us))?;
         (row.granted, row.grants) = (grant.span.last(), grant.number);
+        hour.add(grant.span.count(), Hour::slot_of(at_us));
         records.insert(grant.span.first(), decide::record(&grant, request, at_us));
         Ok(grant)
     }
@@ -130,10 +143,39 @@ impl Tables {
             decide::taken(new)?;
             return Ok(Created { row: row.clone(), new: false });
         }
-        let stored = Stored { row: row.clone(), records: BTreeMap::new() };
+        let stored = Stored { row: row.clone(), hour: Hour::default(), records: BTreeMap::new() };
         self.sequences.insert(new.name.clone(), stored);
         self.ledger.catalogue_version += 1;
         Ok(Created { row, new: true })
+    }
+
+    /// Where a gap would cap a sequence, it must cover the last hour.
+    fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
+        let (Some(gap), OnFailover::Jump) = (gap, self.ledger.on_failover) else { return Ok(()) };
+        let stored = self.sequences.get(sequence);
+        let over =
+            stored.and_then(|Stored { row, hour, .. }| decide::over(&row.facts, gap, hour, self.now_us()));
+        decide::may_cap(over.as_slice())
+    }
+
+    fn set_on_failover(&mut self, to: OnFailover) -> Result<(), LedgerError> {
+        if to == self.ledger.on_failover {
+            return Ok(());
+        }
+        if to == OnFailover::Jump {
+            if let State::Closed(why) = &self.ledger.state {
+                return Err(LedgerError::Closed(why.to_string()));
+            }
+            let now_us = self.now_us();
+            let sequences = self.sequences.values();
+            let over = |Stored { row, hour, .. }: &Stored| {
+                decide::over(&row.facts, row.facts.failover_gap, hour, now_us)
+            };
+            decide::may_cap(&sequences.filter_map(over).collect::<Vec<_>>())?;
+        }
+        self.ledger.on_failover = to;
+        self.ledger.catalogue_version += 1;
+        Ok(())
     }
 
     fn prune(&mut self, keep: Duration, limit: u32) -> u64 {
@@ -172,6 +214,25 @@ impl Tables {
             .collect()
     }
 
+    fn seen(&self) -> Vec<ClusterSeen> {
+        let now_us = self.now_us();
+        let mut by_cluster: BTreeMap<String, ClusterSeen> = BTreeMap::new();
+        let led = self.leases.iter().filter(|(_, (_, until_us))| *until_us > now_us);
+        led.for_each(|(cluster, _)| by_cluster.entry(cluster.clone()).or_default().led = true);
+        let records = self.sequences.values().flat_map(|stored| stored.records.values());
+        for record in records.filter(|record| record.at_us > now_us - HOUR_US) {
+            let holders = &mut by_cluster.entry(record.cluster.clone()).or_default().holders;
+            if let Err(at) = holders.binary_search(&record.holder) {
+                holders.insert(at, record.holder.clone());
+            }
+        }
+        let seen = |cluster: &str| self.seen.get(cluster).cloned().unwrap_or_default();
+        by_cluster
+            .into_iter()
+            .map(|(cluster, found)| ClusterSeen { seen: seen(&cluster), cluster, ..found })
+            .collect()
+    }
+
     fn leases(&self) -> Vec<LeaseRecord> {
         let now_us = self.now_us();
         let leases = self.leases.iter();
@@ -190,7 +251,7 @@ impl Ledger for Memory {
         self.answer(move |tables| {
             let ledger = tables.ledger.clone();
             let descends = known.is_none_or(|known| known == ledger.identity.life);
-            Ok(ledger.facts(tables.rows(), descends))
+            Ok(ledger.facts(tables.rows(), descends, tables.now_us()))
         })
     }
 
@@ -235,9 +296,18 @@ impl Ledger for Memory {
         self.answer(move |tables| Ok(tables.demand(cluster)))
     }
 
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()> {
+        self.answer(move |tables| {
+            if tables.leases.get(cluster).is_some_and(|(leader, _)| **leader == *holder) {
+                tables.seen.insert(cluster.to_owned(), seen.to_owned());
+            }
+            Ok(())
+        })
+    }
+
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()> {
-        let halted = self.alter(sequence, move |facts| {
-            facts.halted.get_or_insert_with(|| reason.into());
+        let halted = self.alter(sequence, move |row| {
+            row.facts.halted.get_or_insert_with(|| reason.into());
             Ok(())
         });
         Box::pin(async { halted.await.map(|_| ()) })
@@ -260,17 +330,34 @@ impl Admin for Memory {
     }
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
-        let changed = self.alter(sequence, |facts| decide::change(facts, change));
-        Box::pin(async { changed.await.map(|(row, ())| row) })
+        let covers = self.answer(move |tables| tables.check_gap(sequence, change.failover_gap));
+        let changed = self.alter(sequence, |row| decide::change(row, change));
+        Box::pin(async {
+            covers.await?;
+            changed.await.map(|(row, ())| row)
+        })
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        self.answer(move |tables| tables.set_on_failover(to))
+    }
+
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        let advanced = self.alter(sequence, move |row| decide::advance(row, above));
+        Box::pin(async { advanced.await.map(|(row, ())| row) })
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>> {
+        self.answer(|tables| Ok(tables.seen()))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
-        let resumed = self.alter(sequence, |facts| Ok(facts.halted.take().is_some()));
+        let resumed = self.alter(sequence, |row| Ok(row.facts.halted.take().is_some()));
         Box::pin(async { resumed.await.map(|(_, was_halted)| was_halted) })
     }
 
     fn retire<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
-        let retired = self.alter(sequence, |facts| Ok(!std::mem::replace(&mut facts.retired, true)));
+        let retired = self.alter(sequence, |row| Ok(!std::mem::replace(&mut row.facts.retired, true)));
         Box::pin(async { retired.await.map(|(_, was_active)| was_active) })
     }
 
@@ -284,15 +371,17 @@ impl Admin for Memory {
 
     fn history(&self) -> Answer<'_, History> {
         self.answer(|tables| {
-            let LedgerRow { identity, state, .. } = tables.ledger.clone();
+            let LedgerRow { identity, state, on_failover, .. } = tables.ledger.clone();
             let lives = vec![LifeRecord { life: identity.life, reason: "created".to_owned(), at_us: 0 }];
             Ok(History {
                 identity,
                 state,
                 schema: (SCHEMA, SCHEMA),
                 engine: vec![("engine".to_owned(), "memory".to_owned())],
+                on_failover,
                 lives,
                 leases: tables.leases(),
+                reports: Vec::new(),
                 sequences: tables.rows(),
             })
         })

@@ -4,6 +4,8 @@
 //! engines implement both: [`postgres`], [`sqlite`] and [`memory`].
 
 pub mod decide;
+mod error;
+mod lives;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;
@@ -16,7 +18,10 @@ use futures_util::future::LocalBoxFuture;
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use crate::block::{Catalogue, Identity, Life, Span};
+pub use self::error::LedgerError;
+pub use self::lives::{Accept, Accepted, Move, Report, ReportRecord, Reported};
+pub use crate::block::witness::ClusterSeen;
+use crate::block::{Catalogue, Identity, Life, OnFailover, Span, Witness};
 use crate::config::settings;
 
 /// What a ledger call gives back, on the thread that made it.
@@ -54,9 +59,28 @@ pub trait Ledger {
     /// Stops tier 3 of a sequence (S6, or an operator). The first reason stays.
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()>;
 
+    /// Says what one cluster knows to a ledger that is closed, and opens it if that is provably safe (S3). Only the cluster's leader
+    /// is heard, or anybody where nobody leads.
+    fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
+        let _ = report;
+        Box::pin(async {
+            Ok(Reported::Waits("this engine is opened by nobody else than an operator".to_owned()))
+        })
+    }
+
+    /// Closes the ledger if it is still in `life`: whoever saw that it went back in time names the life that is condemned, so that
+    /// two servers behind one address can't close each other. `false` where the engine keeps one life for good.
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+        let _ = (life, known_epoch, why);
+        Box::pin(async { Ok(false) })
+    }
+
     /// Deletes grant records older than `keep`, at most `limit`, never a sequence's newest.
     /// Gives how many it deleted.
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64>;
+
+    /// Writes who of a cluster has which catalogue, in place of what was written before; of its leader only.
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()>;
 
     /// Makes another log-in ready: password and certificates, for the same ledger. It counts once the change is made, from the
     /// next connection on.
@@ -76,8 +100,30 @@ pub trait Admin: Ledger {
     /// Adds a sequence.
     fn create<'a>(&'a self, new: &'a NewSequence) -> Answer<'a, Created>;
 
-    /// Changes block size, buffer or gap, or raises the maximum. Gives the row as it then is.
+    /// Changes block size, buffer or gap, or moves the maximum; a lowered one raises the generation. Gives the row as it then is.
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow>;
+
+    /// Sets what the ledger does after a failover, for all who use it.
+    ///
+    /// Refuses [`OnFailover::Jump`] where a sequence was granted more than its gap in the last hour: from the first moment on
+    /// a report and the gap must cover everything granted.
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()>;
+
+    /// Begins a new generation: the next grant lies above `above` and above everything granted before, and what was granted
+    /// before is discarded wherever it is. The counter never moves down (S4). Gives the row as it then is.
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow>;
+
+    /// The greatest number in a column of a table beside the ledger; `None` where there are no rows.
+    fn greatest_in<'a>(&'a self, _table: &'a str, _column: &'a str) -> Answer<'a, Option<i64>> {
+        Box::pin(async {
+            Err(LedgerError::Invalid(
+                "only a ledger on PostgreSQL has tables beside it: say --above N".to_owned(),
+            ))
+        })
+    }
+
+    /// Who has seen which catalogue: every cluster that is led, or that was granted something in the last hour.
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>>;
 
     /// Clears a halt. `false` if there was none.
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool>;
@@ -87,6 +133,13 @@ pub trait Admin: Ledger {
 
     /// The grant that `id` came from.
     fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>>;
+
+    /// Takes a closed ledger as it is for the one to go on with, after moving every sequence above all that anybody knows. Without
+    /// `really` nothing is changed.
+    fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
+        let _ = (accept, really);
+        Box::pin(async { Err(LedgerError::Invalid("this engine has no failover to accept".to_owned())) })
+    }
 
     /// Schema, lives and leases, for `ledger show`.
     fn history(&self) -> Answer<'_, History>;
@@ -117,7 +170,8 @@ impl Purpose {
 /// Asks for IDs of one sequence.
 ///
 /// The grant is `min(left, max(need, min(want, left / 64)))` IDs where `left` is what the sequence has,
-/// and is refused as exhausted where `left < least`.
+/// and is refused as exhausted where `left < least`. Where the ledger jumps after a failover it is also no more than what
+/// the sequence's gap leaves of this hour, and refused as rate capped where that is less than `least`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantRequest {
     /// Which sequence.
@@ -193,6 +247,8 @@ pub struct Facts {
     pub catalogue: Catalogue,
     /// The last granted ID of each sequence.
     pub granted: Vec<(Arc<str>, i64)>,
+    /// When that was read, by the ledger's clock (µs since 1970): every grant committed before is in it.
+    pub read_at_us: i64,
 }
 
 /// Who leads a cluster.
@@ -288,7 +344,7 @@ pub struct Created {
 /// A change of a sequence; `None` leaves a column as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SequenceChange {
-    /// A new greatest ID, above the present one.
+    /// Another greatest ID. One below the present raises the generation, and lies no lower than the counter.
     pub last: Option<i64>,
     /// IDs a block, for grants from now on.
     pub block_size: Option<i64>,
@@ -354,94 +410,16 @@ pub struct History {
     pub schema: (i32, i32),
     /// What the engine says of itself: system identifier, timeline and so on, for people.
     pub engine: Vec<(String, String)>,
+    /// What it does after a failover.
+    pub on_failover: OnFailover,
     /// Every life, oldest first.
     pub lives: Vec<LifeRecord>,
     /// Every cluster's lease.
     pub leases: Vec<LeaseRecord>,
+    /// What the clusters reported of the present closing, and who has yet to.
+    pub reports: Vec<ReportRecord>,
     /// Every sequence.
     pub sequences: Vec<SequenceRow>,
-}
-
-/// What went wrong, by what the caller can do about it.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LedgerError {
-    /// Certainly nothing committed; the ledger can't be reached or failed. Try again later.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Certainly nothing committed; the ledger asks to try again at once (a serialization failure, a deadlock).
-    #[error("the ledger asks to try again: {0}")]
-    Conflict(String),
-    /// The request was sent and no commit was seen: what it granted, if anything, is discarded.
-    #[error("no answer of the ledger: {0}")]
-    InDoubt(String),
-    /// No such sequence.
-    #[error("sequence '{0}' does not exist")]
-    Unknown(String),
-    /// Fewer than `least` IDs are left.
-    #[error("only {left} IDs are left")]
-    Exhausted {
-        /// How many.
-        left: i64,
-    },
-    /// Tier 3 of the sequence is stopped.
-    #[error("halted: {0}")]
-    Halted(String),
-    /// The sequence was retired.
-    #[error("retired")]
-    Retired,
-    /// The ledger is between two lives.
-    #[error("the ledger is closed: {0}")]
-    Closed(String),
-    /// The hourly cap is spent; the most that may be granted now.
-    #[error("the hourly cap is spent ({allowed} IDs are allowed now)")]
-    RateCapped {
-        /// IDs that a smaller request could have.
-        allowed: i64,
-    },
-    /// Another life or generation than the caller knows: read the facts, then ask again.
-    #[error("the ledger has moved on: {0}")]
-    Stale(String),
-    /// The counter lies below what the caller knows: the ledger went back in time (S3).
-    #[error(
-        "the counter stands at {granted}, but {known} is known to have been granted: the ledger went back in time"
-    )]
-    WentBack {
-        /// The ledger's counter.
-        granted: i64,
-        /// What the caller passed in.
-        known: i64,
-    },
-    /// Another environment's, or not the pinned one, or another line of history: never use it (S5).
-    #[error("{0}")]
-    Wrong(String),
-    /// The schema is missing, too old, or too new for this binary.
-    #[error("{0}")]
-    Schema(String),
-    /// The command can't be carried out as asked (a name taken, a lower maximum).
-    #[error("{0}")]
-    Invalid(String),
-}
-
-impl LedgerError {
-    /// The value of the label `outcome`.
-    pub const fn outcome(&self) -> &'static str {
-        match self {
-            LedgerError::Unreachable(_) => "unreachable",
-            LedgerError::Conflict(_) => "conflict",
-            LedgerError::InDoubt(_) => "in_doubt",
-            LedgerError::Unknown(_) => "unknown",
-            LedgerError::Exhausted { .. } => "exhausted",
-            LedgerError::Halted(_) => "halted",
-            LedgerError::Retired => "retired",
-            LedgerError::Closed(_) => "closed",
-            LedgerError::RateCapped { .. } => "rate_capped",
-            LedgerError::Stale(_) => "stale",
-            LedgerError::WentBack { .. } => "went_back",
-            LedgerError::Wrong(_) => "wrong",
-            LedgerError::Schema(_) => "schema",
-            LedgerError::Invalid(_) => "invalid",
-        }
-    }
 }
 
 /// What a process demands of the ledger it is pointed at (S5).

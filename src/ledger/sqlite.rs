@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::store::Store;
 use super::{
-    Admin, Answer, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease,
-    Ledger, LedgerError, Migrated, NewSequence, SequenceChange, SequenceRow,
+    Admin, Answer, ClusterSeen, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History,
+    HourOfDemand, Lease, Ledger, LedgerError, Migrated, NewSequence, SequenceChange, SequenceRow,
 };
-use crate::block::Life;
+use crate::block::{Life, OnFailover, Witness};
 
 /// Requests that wait for the file's thread; one more waits where it is.
 const QUEUE: usize = 16;
@@ -125,6 +125,11 @@ impl Ledger for Sqlite {
         self.ask(move |store| store.read(|tables| tables.demand(&cluster)))
     }
 
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()> {
+        let (cluster, holder, seen) = (cluster.to_owned(), holder.to_owned(), seen.to_owned());
+        self.ask(move |store| store.write(|tables| tables.confirm(&cluster, &holder, &seen)))
+    }
+
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()> {
         let (sequence, reason) = (sequence.to_owned(), reason.to_owned());
         self.ask(move |store| store.write(|tables| tables.halt(&sequence, &reason)))
@@ -148,6 +153,19 @@ impl Admin for Sqlite {
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         let (sequence, change) = (sequence.to_owned(), change.clone());
         self.ask(move |store| store.write(|tables| tables.set(&sequence, &change)))
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        self.ask(move |store| store.write(|tables| tables.set_on_failover(to)))
+    }
+
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        let sequence = sequence.to_owned();
+        self.ask(move |store| store.write(|tables| tables.advance(&sequence, above)))
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>> {
+        self.ask(|store| store.read(|tables| tables.seen()))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {

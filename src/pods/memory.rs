@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{Answer, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen, Target};
 use crate::block::chunk::CHUNK;
-use crate::block::{Catalogue, Identity, Span};
+use crate::block::witness::{FORGOTTEN_AFTER, Present};
+use crate::block::{Catalogue, Identity, Span, Stamp};
 use crate::config::settings;
 
 /// One in-process pod, shared by all threads of the process; a clone is the same pod. What it holds ends with the process.
@@ -29,7 +31,10 @@ struct State {
     lists: BTreeMap<(Arc<str>, i64), VecDeque<Span>>,
     high_waters: BTreeMap<Arc<str>, i64>,
     raised: u64,
+    read_at_us: Option<i64>,
     popped: BTreeMap<Arc<str>, u64>,
+    /// Who was heard last with which catalogue, and when.
+    present: BTreeMap<Arc<str>, (Stamp, Instant)>,
 }
 
 impl Server {
@@ -94,7 +99,10 @@ impl State {
         }
     }
 
-    fn heartbeat(&self, seen: &Seen) -> Heartbeat {
+    fn heartbeat(&mut self, seen: &Seen) -> Heartbeat {
+        if let Some((instance, stamp)) = &seen.by {
+            self.present.insert(instance.clone(), (*stamp, Instant::now()));
+        }
         let stamp = self.catalogue.stamp;
         let published = self.identity.is_some();
         Heartbeat {
@@ -105,6 +113,7 @@ impl State {
             catalogue: (published && stamp != seen.stamp).then(|| self.catalogue.clone()),
             high_waters_seen: self.raised,
             high_waters: (self.raised != seen.high_waters).then(|| self.high_waters.clone()),
+            read_at_us: self.read_at_us,
         }
     }
 
@@ -135,7 +144,7 @@ impl State {
         Ok(())
     }
 
-    fn inspect(&self, scope: &Scope, lists: &[(Arc<str>, i64)]) -> Result<Inspection, PodError> {
+    fn inspect(&mut self, scope: &Scope, lists: &[(Arc<str>, i64)]) -> Result<Inspection, PodError> {
         self.admit(scope)?;
         let entries: usize = self.lists.values().map(VecDeque::len).sum();
         Ok(Inspection {
@@ -147,7 +156,20 @@ impl State {
             max_memory: 0,
             counter_token: self.token.clone(),
             popped_blocks: self.popped.clone(),
+            present: self.present(),
         })
+    }
+
+    fn present(&mut self) -> Vec<Present> {
+        self.present.retain(|_, (_, at)| at.elapsed() <= FORGOTTEN_AFTER);
+        let present = self.present.iter();
+        present
+            .map(|(instance, (stamp, at))| Present {
+                instance: instance.clone(),
+                stamp: *stamp,
+                ago: at.elapsed(),
+            })
+            .collect()
     }
 
     fn publish(&mut self, notice: &Notice) -> Result<(), PodError> {
@@ -179,6 +201,7 @@ impl State {
         for (sequence, high_water) in &notice.high_waters {
             self.raise(sequence, *high_water);
         }
+        self.read_at_us = self.read_at_us.max(Some(notice.read_at_us));
         Ok(())
     }
 
@@ -241,7 +264,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::block::{Life, Stamp};
+    use crate::block::Life;
 
     fn scope() -> Scope {
         Scope { ledger: Uuid::nil(), cluster: "eu".into() }
@@ -263,6 +286,7 @@ mod tests {
             cluster: "eu".into(),
             catalogue: Arc::new(Catalogue { stamp, ..Catalogue::default() }),
             high_waters: vec![("tasks".into(), high_water)],
+            read_at_us: high_water,
         }
     }
 
@@ -305,7 +329,7 @@ mod tests {
         let all = now(pod.heartbeat(&Seen::default())).unwrap();
         assert_eq!((all.stamp, all.identity.unwrap().life.epoch), (Stamp { epoch: 2, version: 5 }, 2));
         assert_eq!(all.high_waters.unwrap()[&Arc::from("tasks")], 100);
-        let seen = Seen { stamp: all.stamp, high_waters: all.high_waters_seen };
+        let seen = Seen { stamp: all.stamp, high_waters: all.high_waters_seen, by: None };
         let news = now(pod.heartbeat(&seen)).unwrap();
         assert_eq!((news.catalogue, news.high_waters), (None, None));
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
+use crate::block::witness::Present;
 use crate::block::{Catalogue, Identity, Span, Stamp};
 use crate::config::settings;
 
@@ -116,12 +117,14 @@ pub enum End {
 }
 
 /// What the caller has seen of the pod, so that a heartbeat needn't repeat it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
     /// Of the catalogue.
     pub stamp: Stamp,
     /// Of the high water; 0 asks for it in any case.
     pub high_waters: u64,
+    /// Who asks, and the catalogue that it has by now; the pod remembers it for a minute.
+    pub by: Option<(Arc<str>, Stamp)>,
 }
 
 /// What a pod says once a second.
@@ -141,6 +144,8 @@ pub struct Heartbeat {
     pub high_waters_seen: u64,
     /// By sequence; present only if `high_waters_seen` differs from what the caller has seen.
     pub high_waters: Option<BTreeMap<Arc<str>, i64>>,
+    /// When its high waters were last read from the ledger, by the ledger's clock (µs since 1970); `None` if never.
+    pub read_at_us: Option<i64>,
 }
 
 /// What a pop brought.
@@ -165,6 +170,8 @@ pub struct Inspection {
     pub counter_token: Arc<str>,
     /// Entries popped since, by sequence.
     pub popped_blocks: BTreeMap<Arc<str>, u64>,
+    /// Processes that it heard of within the last minute.
+    pub present: Vec<Present>,
 }
 
 /// What the hydrator writes to every pod at each pass.
@@ -178,6 +185,8 @@ pub struct Notice {
     pub catalogue: Arc<Catalogue>,
     /// The ledger's counters, by sequence.
     pub high_waters: Vec<(Arc<str>, i64)>,
+    /// When those were read, by the ledger's clock (µs since 1970).
+    pub read_at_us: i64,
 }
 
 /// What went wrong, by what became of the call.

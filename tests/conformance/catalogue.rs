@@ -106,14 +106,20 @@ pub async fn a_change_touches_only_what_it_names(bed: &dyn Bed) {
     assert_eq!(ledger.history().await.unwrap().sequences, [row]);
 }
 
-pub async fn a_maximum_is_never_lowered(bed: &dyn Bed) {
+pub async fn a_maximum_is_never_lowered_below_what_was_granted(bed: &dyn Bed) {
     let ledger = bed.open();
-    tasks(&*ledger, 1, 1000).await;
-    for last in [999, 1, 0, -1] {
+    let ask = tasks(&*ledger, 5, 1000).await;
+    for last in [4, 1, 0, -1] {
         let change = SequenceChange { last: Some(last), ..SequenceChange::default() };
         refused!(ledger.set("tasks", &change).await, LedgerError::Invalid(_));
     }
-    assert_eq!(ledger.facts(None).await.unwrap().catalogue.sequences["tasks"].last, 1000);
+    take(&*ledger, &ask, 100).await.unwrap();
+    for last in [103, 5, 0] {
+        let change = SequenceChange { last: Some(last), block_size: Some(7), ..SequenceChange::default() };
+        refused!(ledger.set("tasks", &change).await, LedgerError::Invalid(why) if why.contains("104"));
+    }
+    let facts = ledger.facts(None).await.unwrap().catalogue.sequences["tasks"].clone();
+    assert_eq!((facts.last, facts.generation, facts.block_size), (1000, 1, 1000));
 }
 
 pub async fn a_change_that_cannot_be_changes_nothing(bed: &dyn Bed) {
@@ -123,7 +129,7 @@ pub async fn a_change_that_cannot_be_changes_nothing(bed: &dyn Bed) {
     for change in [
         SequenceChange { block_size: Some(0), failover_gap: Some(3), ..SequenceChange::default() },
         SequenceChange { failover_gap: Some(-1), block_size: Some(7), ..SequenceChange::default() },
-        SequenceChange { last: Some(10), block_size: Some(7), ..SequenceChange::default() },
+        SequenceChange { last: Some(0), block_size: Some(7), ..SequenceChange::default() },
     ] {
         refused!(ledger.set("tasks", &change).await, LedgerError::Invalid(_));
     }
@@ -205,6 +211,7 @@ pub async fn a_name_that_nobody_created_is_unknown_to_every_call(bed: &dyn Bed) 
     let ask = request("comments", life(&*ledger).await);
     refused!(ledger.grant(&ask).await, LedgerError::Unknown(name) if name == "comments");
     refused!(ledger.set("comments", &SequenceChange::default()).await, LedgerError::Unknown(_));
+    refused!(ledger.advance("comments", 1).await, LedgerError::Unknown(_));
     refused!(ledger.halt("comments", "why").await, LedgerError::Unknown(_));
     refused!(ledger.resume("comments").await, LedgerError::Unknown(_));
     refused!(ledger.retire("comments").await, LedgerError::Unknown(_));

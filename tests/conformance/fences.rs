@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockhouse::block::Life;
+use blockhouse::block::{Life, OnFailover};
 use blockhouse::ledger::{Admin, Expected, GrantRequest, LedgerError, SequenceChange};
 use uuid::Uuid;
 
@@ -128,6 +128,7 @@ async fn refuses_everything(wrong: &dyn Admin, ask: &GrantRequest) {
     refused!(wrong.migrate().await, LedgerError::Wrong(_));
     refused!(wrong.create(&sequence("comments", 1, 9)).await, LedgerError::Wrong(_));
     refused!(wrong.set("tasks", &SequenceChange::default()).await, LedgerError::Wrong(_));
+    refused!(wrong.set_on_failover(OnFailover::Jump).await, LedgerError::Wrong(_));
     refused!(wrong.resume("tasks").await, LedgerError::Wrong(_));
     refused!(wrong.retire("tasks").await, LedgerError::Wrong(_));
     refused!(wrong.lookup("tasks", 1).await, LedgerError::Wrong(_));

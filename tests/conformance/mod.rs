@@ -6,9 +6,11 @@
 // A failed expectation of a test's helper is the test's failure.
 #![allow(clippy::unwrap_used)]
 
+pub mod cap;
 pub mod catalogue;
 pub mod clusters;
 pub mod fences;
+pub mod generations;
 pub mod grants;
 pub mod records;
 
@@ -44,7 +46,7 @@ macro_rules! behaviours {
                 a_name_is_taken_once,
                 what_cannot_be_a_sequence_is_refused,
                 a_change_touches_only_what_it_names,
-                a_maximum_is_never_lowered,
+                a_maximum_is_never_lowered_below_what_was_granted,
                 a_change_that_cannot_be_changes_nothing,
                 the_version_rises_with_facts_and_with_nothing_else,
                 the_first_reason_of_a_halt_stays,
@@ -62,6 +64,17 @@ macro_rules! behaviours {
                 sequences_do_not_touch_one_another,
                 grants_of_many_at_once_are_distinct_and_contiguous,
             }
+            cap {
+                a_ledger_waits_until_it_is_told_to_jump,
+                a_ledger_that_waits_caps_nothing,
+                at_the_cap_a_grant_is_smaller_and_then_refused,
+                a_sequence_that_is_used_up_says_so_before_its_cap,
+                hydrating_leaves_a_quarter_of_the_hour,
+                a_raised_gap_gives_ids_again,
+                the_greatest_gap_of_all_is_no_obstacle,
+                a_cap_that_is_broken_already_is_refused,
+                many_at_once_are_granted_no_more_than_the_gap,
+            }
             fences {
                 a_halted_sequence_grants_nothing_until_it_is_resumed,
                 a_retired_sequence_grants_nothing,
@@ -72,6 +85,18 @@ macro_rules! behaviours {
                 another_environment_is_refused_by_every_call,
                 another_ledger_than_the_pinned_one_is_refused_by_every_call,
                 only_its_own_lives_led_to_a_ledger,
+            }
+            generations {
+                an_advance_moves_the_counter_and_raises_the_generation,
+                what_the_counter_has_passed_stays_passed,
+                every_advance_of_many_at_once_has_its_own_generation,
+                an_advance_beyond_the_end_changes_nothing,
+                an_advance_to_the_end_leaves_nothing,
+                only_what_is_there_and_active_moves,
+                grants_and_advances_at_once_share_no_id_and_mix_no_generation,
+                a_lowered_maximum_raises_the_generation,
+                the_leader_says_who_has_which_catalogue,
+                a_cluster_that_nobody_leads_is_named_by_its_holders,
             }
             records {
                 an_id_leads_to_the_grant_it_came_from,

@@ -15,6 +15,8 @@ use crate::support::{Cluster, http, wait};
 
 /// How long processes may take to notice that the ledger is another.
 const NOTICE: Duration = Duration::from_secs(20);
+/// Between two requests of a caller: what lies in the pods is to outlast a slow machine.
+const PACE: Duration = Duration::from_millis(10);
 
 /// With a second hydrator, that doesn't lead. An allocator whose pods have blocks hears of its ledger by exercises: many, so
 /// that each does at once.
@@ -25,7 +27,7 @@ fn exercised() -> Plan {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_in_the_primarys_place_is_closed_and_the_pods_serve_on() {
     let mut cluster = exercised().start().await;
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
 
     // Replication is asynchronous: what the standby hasn't got when the primary dies is lost.
@@ -47,7 +49,7 @@ async fn a_promoted_standby_in_the_primarys_place_is_closed_and_the_pods_serve_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_restored_over_the_ledger_is_closed_and_the_pods_serve_on() {
     let mut cluster = exercised().start().await;
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     let dump = cluster.ledger().client("pg_dump").args(["--clean", "--schema=blockhouse"]).output();
     let dump = String::from_utf8(dump.expect("pg_dump runs").stdout).expect("a dump is text");
@@ -86,7 +88,7 @@ async fn assert_closed_for_everybody(cluster: &mut Cluster, load: Running, why: 
     cluster.allocators.push(late);
     load.until_answered(300).await;
     load.stop().await.assert_flawless();
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     load.stop().await.assert_flawless();
 

@@ -220,7 +220,12 @@ async fn a_pod_whose_memory_was_restored_is_refused_until_it_is_emptied() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_replies_of_pops_and_pushes_repeat_nothing() {
-    let cluster = Cluster::usual().proxies().set("hydrator.interval = '100ms'").start().await;
+    let cluster = Cluster::usual()
+        .proxies()
+        .set("hydrator.interval = '100ms'")
+        .set("redis.timeout = '50ms'")
+        .start()
+        .await;
     let load = cluster.load().start();
     for round in 0..6 {
         let proxy = &cluster.pod_proxies[round % cluster.pods.len()];

@@ -1,7 +1,9 @@
 //! The ledger on a real PostgreSQL.
 
+mod cap;
 mod fences;
 mod grants;
+mod lives;
 mod operators;
 mod pooler;
 mod replies;
@@ -13,7 +15,9 @@ use std::time::Duration;
 
 use blockhouse::block::Life;
 use blockhouse::config::settings;
-use blockhouse::ledger::{Admin, Expected, GrantRequest, LedgerError, NewSequence, Purpose};
+use blockhouse::ledger::{
+    Admin, Expected, GrantRequest, LedgerError, NewSequence, Purpose, Report, Reported,
+};
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -93,6 +97,24 @@ fn sequence(name: &str, first: i64, last: i64) -> NewSequence {
 
 async fn life(ledger: &dyn Admin) -> Life {
     ledger.facts(None).await.unwrap().identity.life
+}
+
+/// Says to a restarted ledger that nothing is known, which opens it again: its life from then on.
+async fn again(ledger: &dyn Admin) -> Life {
+    let closed = life(ledger).await;
+    assert_eq!(ledger.report(&knowing_nothing(closed)).await.unwrap(), Reported::Open);
+    closed
+}
+
+fn knowing_nothing(closed: Life) -> Report {
+    Report {
+        cluster: Arc::from("alpha"),
+        holder: Arc::from("test-1"),
+        closed,
+        follows: None,
+        read_at_us: None,
+        sequences: Vec::new(),
+    }
 }
 
 /// Exactly `count` IDs of `tasks`, for a caller who knows nothing of its past.

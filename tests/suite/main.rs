@@ -9,16 +9,19 @@ mod wire;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 
+mod capped;
 mod closed;
 mod cluster;
 mod compose;
 mod embedded;
 mod faults_ledger;
 mod faults_pods;
+mod generations;
 mod harness;
 mod herd;
 mod ledger;
 mod ledger_conformance;
+mod lives;
 mod metrics;
 mod outages;
 mod pods;

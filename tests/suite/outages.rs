@@ -117,6 +117,7 @@ async fn pods_that_swallow_everything_for_a_minute_cost_hardly_a_caller_two_time
     let time_out = Settings::default().redis.timeout;
     // Grants for seconds, so that processes come by the pods again and again: a reserve for minutes would hide them.
     let plan = Cluster::usual().proxies().set("fallback.cover = '5s'").set("fallback.min_ids = 1");
+    let plan = plan.set(&format!("redis.timeout = '{}ms'", time_out.as_millis()));
     let cluster = plan.start().await;
     let load = load(&cluster, Duration::from_secs(2)).start();
     load.until_answered(100).await;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use blockhouse::block::{Life, Span};
+use blockhouse::block::{Life, Span, Witness};
 use blockhouse::config::settings;
 use blockhouse::ledger::memory::Memory;
 use blockhouse::ledger::{self, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
@@ -136,6 +136,15 @@ impl Ledger for Link {
 
     fn demand<'a>(&'a self, cluster: &'a str) -> ledger::Answer<'a, Vec<HourOfDemand>> {
         Box::pin(self.carry("demand", self.ledger.demand(cluster)))
+    }
+
+    fn confirm<'a>(
+        &'a self,
+        cluster: &'a str,
+        holder: &'a str,
+        seen: &'a [Witness],
+    ) -> ledger::Answer<'a, ()> {
+        Box::pin(self.carry("confirm", self.ledger.confirm(cluster, holder, seen)))
     }
 
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> ledger::Answer<'a, ()> {

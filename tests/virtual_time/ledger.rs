@@ -95,7 +95,7 @@ fn what_the_ledger_refuses_is_said_to_the_caller_with_its_reason() {
         process.ready().await;
         let refusals = [
             (LedgerError::Closed("promoted".to_owned()), Reason::LedgerClosed),
-            (LedgerError::RateCapped { allowed: 0 }, Reason::SequenceRateCapped),
+            (LedgerError::RateCapped { allowed: 0, wait: 60 * SECOND }, Reason::SequenceRateCapped),
             (LedgerError::Halted("a fence tripped".to_owned()), Reason::SequenceHalted),
         ];
         for (error, reason) in refusals {

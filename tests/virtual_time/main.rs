@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::field_reassign_with_default, reason = "settings read as in a file, a key a line")]
 
+mod cap;
 mod conservation;
 mod faults;
+mod generations;
 mod hydrator;
 mod ledger;
 mod periodic;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use actix_rt::System;
 use blockhouse::actor::wiring::{Actors, WorkerActors};
 use blockhouse::actor::{self, Allocation};
-use blockhouse::block::{Refusal, Span, Tier};
+use blockhouse::block::{Cause, Refusal, Span, Tier};
 use blockhouse::config::Settings;
 use blockhouse::ledger::memory::Memory;
-use blockhouse::ledger::{Admin, Expected, GrantRecord, Ledger, NewSequence};
+use blockhouse::ledger::{Admin, Expected, GrantRecord, Ledger, NewSequence, SequenceRow};
 use blockhouse::observe::Metrics;
 use blockhouse::observe::metrics::About;
-use blockhouse::pods::{List, Scope, Target};
+use blockhouse::pods::{List, Notice, Scope, Target};
 use blockhouse::role::Roles;
 use blockhouse::shutdown::Phase;
 use tokio::sync::watch;
@@ -160,9 +160,26 @@ impl World {
     }
 
     async fn list(&self) -> List {
-        let identity = self.ledger.facts(None).await.unwrap().identity;
-        let scope = Scope { ledger: identity.ledger, cluster: Arc::clone(&self.settings.cluster) };
-        List { scope, sequence: "tasks".into(), generation: 1 }
+        let facts = self.ledger.facts(None).await.unwrap();
+        let scope = Scope { ledger: facts.identity.ledger, cluster: Arc::clone(&self.settings.cluster) };
+        List { scope, sequence: "tasks".into(), generation: facts.catalogue.sequences["tasks"].generation }
+    }
+
+    /// Moves `tasks` to a new generation whose IDs lie above `above`, and tells those pods that can be told, as the command does.
+    pub async fn advance(&self, above: i64) -> SequenceRow {
+        let row = self.ledger.advance("tasks", above).await.unwrap();
+        let facts = self.ledger.facts(None).await.unwrap();
+        let notice = Notice {
+            identity: facts.identity,
+            cluster: Arc::clone(&self.settings.cluster),
+            catalogue: Arc::new(facts.catalogue),
+            high_waters: facts.granted,
+            read_at_us: 1,
+        };
+        for pod in &self.pods {
+            pod.pod().publish(&notice).await.unwrap();
+        }
+        row
     }
 
     /// IDs of `tasks` that the ledger has granted.
@@ -237,6 +254,16 @@ impl Process {
     /// IDs of `tasks` that it discarded.
     pub fn discarded(&self) -> i64 {
         i64::try_from(self.shared.metrics.sequence("tasks").tally.discarded_in_all()).unwrap()
+    }
+
+    /// IDs of `tasks` that it discarded for this cause.
+    pub fn discarded_for(&self, cause: Cause) -> i64 {
+        i64::try_from(self.shared.metrics.sequence("tasks").tally.discarded(cause)).unwrap()
+    }
+
+    /// The generation of `tasks` that it knows.
+    pub fn generation(&self) -> i64 {
+        self.shared.known.sequence("tasks").map_or(0, |sequence| sequence.facts.generation)
     }
 
     /// Makes the actors of one kind panic.

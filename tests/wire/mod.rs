@@ -95,7 +95,7 @@ impl Allocate for Counter {
         }
         let first = self.0.granted.fetch_add(i64::from(count), Ordering::SeqCst) + 1;
         let span = Span::new(first, i64::from(count)).expect("a positive span");
-        Ok(Allocation::new(vec![Range::hold(span, Arc::clone(&self.0.tally))], Tier::Pods))
+        Ok(Allocation::new(vec![Range::hold(span, 1, Arc::clone(&self.0.tally))], Tier::Pods))
     }
 }
 

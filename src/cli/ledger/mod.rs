@@ -1,6 +1,8 @@
 //! `ledger`: the central database.
 
+mod accept_failover;
 mod migrate;
+mod set;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -12,9 +14,11 @@ use super::ui::Ui;
 const EXAMPLES: &str = "\
 Examples:
   blockhouse ledger migrate
-  blockhouse ledger show";
+  blockhouse ledger show
+  blockhouse ledger set --on-failover jump --dry-run
+  blockhouse ledger accept-failover --dry-run";
 
-/// Prepare and look at the ledger.
+/// Prepare, look at and set the ledger.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Ledger {
@@ -26,6 +30,8 @@ pub struct Ledger {
 enum Command {
     Migrate(migrate::Migrate),
     Show(show::Show),
+    AcceptFailover(accept_failover::AcceptFailover),
+    Set(set::Set),
 }
 
 impl Ledger {
@@ -37,6 +43,8 @@ impl Ledger {
         match &self.command {
             Command::Migrate(migrate) => migrate.run(global, ui).await,
             Command::Show(show) => show.run(global, ui).await,
+            Command::AcceptFailover(accept) => accept.run(global, ui).await,
+            Command::Set(set) => set.run(global, ui).await,
         }
     }
 }

@@ -51,6 +51,7 @@ fn page(history: &History, colour: bool) -> String {
         ("environment", identity.environment.clone()),
         ("state", state),
         ("epoch", identity.life.epoch.to_string()),
+        ("on failover", history.on_failover.name().to_owned()),
         ("schema", format!("{schema} (readable from {readable_from})")),
         ("sequences", history.sequences.len().to_string()),
     ];
@@ -72,6 +73,19 @@ fn page(history: &History, colour: bool) -> String {
             leases.row([(&lease.cluster).into(), (&lease.leader).into(), left(lease.seconds_left).into()]);
         }
         out += &format!("\n{}", leases.render(colour));
+    }
+    if !history.reports.is_empty() {
+        let mut reports = Table::new(["CLUSTER", "REPORTED BY", ">FOLLOWS LIFE", "READ"]);
+        for report in &history.reports {
+            let (reporter, none) = (report.reporter.as_deref(), || "-".to_owned());
+            reports.row([
+                (&report.cluster).into(),
+                reporter.unwrap_or("nobody yet").into(),
+                report.follows.map_or_else(none, |epoch| epoch.to_string()).into(),
+                report.read_at_us.map_or_else(none, moment).into(),
+            ]);
+        }
+        out += &format!("\n{}", reports.render(colour));
     }
     out
 }
@@ -97,6 +111,12 @@ fn listed(history: &History) -> Value {
     let leases = history.leases.iter().map(|lease| {
         json!({ "cluster": lease.cluster, "leader": lease.leader, "seconds_left": lease.seconds_left })
     });
+    let reports = history.reports.iter().map(|report| {
+        json!({
+            "cluster": report.cluster, "reporter": report.reporter, "follows": report.follows,
+            "read": report.read_at_us.map(moment),
+        })
+    });
     let engine = history.engine.iter().map(|(name, value)| (name.clone(), json!(value)));
     json!({
         "id": identity.ledger,
@@ -104,12 +124,14 @@ fn listed(history: &History) -> Value {
         "state": state,
         "closed_because": reason,
         "epoch": identity.life.epoch,
+        "on_failover": history.on_failover,
         "schema": history.schema.0,
         "readable_from": history.schema.1,
         "sequences": history.sequences.len(),
         "engine": engine.collect::<Map<_, _>>(),
         "lives": lives.collect::<Vec<_>>(),
         "leases": leases.collect::<Vec<_>>(),
+        "reports": reports.collect::<Vec<_>>(),
     })
 }
 
@@ -118,8 +140,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::block::{Identity, Life};
-    use crate::ledger::{LeaseRecord, LifeRecord};
+    use crate::block::{Identity, Life, OnFailover};
+    use crate::ledger::{LeaseRecord, LifeRecord, ReportRecord};
 
     fn history() -> History {
         let life = Life { epoch: 3, token: Uuid::nil() };
@@ -128,8 +150,15 @@ mod tests {
             state: State::Closed("the timeline changed".into()),
             schema: (1, 1),
             engine: vec![("timeline".into(), "2".into())],
+            on_failover: OnFailover::Wait,
             lives: vec![LifeRecord { life, reason: "migrate".into(), at_us: 0 }],
             leases: vec![LeaseRecord { cluster: "east".into(), leader: "a".into(), seconds_left: -7 }],
+            reports: vec![ReportRecord {
+                cluster: "east".into(),
+                reporter: None,
+                follows: None,
+                read_at_us: None,
+            }],
             sequences: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ use crate::cli::global::{Change, ConfigArgs, Global, whole_seconds};
 use crate::cli::opened::Opened;
 use crate::cli::pods::tell;
 use crate::cli::ui::Ui;
+use crate::ledger::decide::first_row;
 use crate::ledger::{NewSequence, SequenceRow};
 
 const EXAMPLES: &str = "\
@@ -68,6 +69,9 @@ impl Create {
         let opened = Opened::new(&self.config, global, ui).await?;
         if self.change.dry_run {
             self.check_free(&opened, ui).await?;
+            ui.note(consequence(
+                &first_row(&new).map_err(|why| Failure::new(Exit::Usage, why.to_string()))?.facts,
+            ));
         }
         let what = format!("create the sequence '{}' with IDs {} to {}", self.name, self.start, self.max);
         if !ui.may_change(&self.change, &what)? {

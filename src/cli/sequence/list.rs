@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::row::{Row, buffer, state, used};
+use super::row::{Row, buffer, jump_rate, state, used};
 use crate::cli::failure::Outcome;
 use crate::cli::global::{ConfigArgs, Global};
 use crate::cli::opened::Opened;
@@ -45,9 +45,18 @@ impl List {
     }
 }
 
-fn table(rows: &[SequenceRow]) -> Table<8> {
-    let mut table =
-        Table::new(["NAME", "STATE", ">GRANTED", ">MAX", ">USED", ">BLOCK", "BUFFER", ">FAILOVER GAP"]);
+fn table(rows: &[SequenceRow]) -> Table<9> {
+    let mut table = Table::new([
+        "NAME",
+        "STATE",
+        ">GRANTED",
+        ">MAX",
+        ">USED",
+        ">BLOCK",
+        "BUFFER",
+        ">FAILOVER GAP",
+        ">IDS/S WITH JUMP",
+    ]);
     for row in rows {
         let look = match state(row) {
             "active" => Look::Good,
@@ -63,6 +72,7 @@ fn table(rows: &[SequenceRow]) -> Table<8> {
             row.facts.block_size.to_string().into(),
             buffer(&row.facts).into(),
             row.facts.failover_gap.to_string().into(),
+            jump_rate(&row.facts).map_or("waits".to_owned(), |rate| rate.to_string()).into(),
         ]);
     }
     table
@@ -78,7 +88,7 @@ mod tests {
         let row = page.lines().nth(1).unwrap();
         assert_eq!(
             row.split_whitespace().collect::<Vec<_>>(),
-            ["tasks", "active", "250", "1000", "25.0%", "100", "hydrator's", "0"]
+            ["tasks", "active", "250", "1000", "25.0%", "100", "hydrator's", "0", "waits"]
         );
     }
 }

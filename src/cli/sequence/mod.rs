@@ -1,16 +1,21 @@
 //! `sequence`: what is numbered.
 
+mod advance;
 mod create;
 mod halt;
+mod import;
 mod list;
+mod moved;
 mod resume;
 mod retire;
 mod row;
+mod seen;
 mod set;
 mod show;
 
 use clap::{Args, Subcommand};
 
+pub use self::row::consequence;
 #[cfg(test)]
 pub use self::row::tests::quarter;
 use super::failure::Outcome;
@@ -26,6 +31,7 @@ Examples:
   blockhouse sequence create tasks
   blockhouse sequence list
   blockhouse sequence set tasks --block-size 5000
+  blockhouse sequence advance tasks --to 5000000
   blockhouse sequence halt tasks --reason 'under investigation'";
 
 /// Create, look at and change sequences.
@@ -42,6 +48,8 @@ enum Command {
     List(list::List),
     Show(show::Show),
     Set(set::Set),
+    Advance(advance::Advance),
+    Import(import::Import),
     Halt(halt::Halt),
     Resume(resume::Resume),
     Retire(retire::Retire),
@@ -58,6 +66,8 @@ impl Sequence {
             Command::List(list) => list.run(global, ui).await,
             Command::Show(show) => show.run(global, ui).await,
             Command::Set(set) => set.run(global, ui).await,
+            Command::Advance(advance) => advance.run(global, ui).await,
+            Command::Import(import) => import.run(global, ui).await,
             Command::Halt(halt) => halt.run(global, ui).await,
             Command::Resume(resume) => resume.run(global, ui).await,
             Command::Retire(retire) => retire.run(global, ui).await,

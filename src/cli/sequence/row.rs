@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::block::SequenceFacts;
+use crate::block::hour::{SLOT_US, SLOTS, share};
 use crate::cli::format::duration;
 use crate::ledger::SequenceRow;
 
@@ -23,6 +24,8 @@ pub struct Row {
     block_size: i64,
     buffer_seconds: Option<i64>,
     failover_gap: i64,
+    /// After `ledger set --on-failover jump`, at most and lasting; null where the sequence waits for a person.
+    jump_ids_per_second: Option<i64>,
     halted: Option<Arc<str>>,
 }
 
@@ -41,6 +44,7 @@ impl From<&SequenceRow> for Row {
             block_size: facts.block_size,
             buffer_seconds: facts.buffer_seconds,
             failover_gap: facts.failover_gap,
+            jump_ids_per_second: jump_rate(facts),
             halted: facts.halted.clone(),
         }
     }
@@ -77,21 +81,39 @@ pub fn buffer(facts: &SequenceFacts) -> String {
     }
 }
 
+/// IDs a second that the hourly cap lets through for good, of what an hour may see: its thirteen slots reach back 65 minutes.
+fn lasting(ids: i64) -> i64 {
+    ids / (SLOTS as i64 * SLOT_US / 1_000_000)
+}
+
+/// The highest lasting rate where the ledger jumps after a failover, in IDs a second; none where the sequence then waits.
+pub fn jump_rate(facts: &SequenceFacts) -> Option<i64> {
+    (facts.failover_gap > 0).then(|| lasting(facts.failover_gap))
+}
+
 /// What follows from the gap, for people: IDs skipped by a failover, and the highest lasting rate.
 pub fn consequence(facts: &SequenceFacts) -> String {
-    match facts.failover_gap {
-        0 => "a failover of the ledger always waits for a person: the failover gap is 0".to_owned(),
-        gap => format!(
-            "a failover of the ledger skips up to {gap} IDs; where failovers jump by themselves, no more than that are \
-             granted in any hour: {} IDs/s at most, lasting",
-            gap / 3600
-        ),
-    }
+    let gap = facts.failover_gap;
+    let Some(rate) = jump_rate(facts) else {
+        return "its failover gap is 0: after a failover the ledger waits for a person, whatever on_failover says; no hour is capped"
+            .to_owned();
+    };
+    let per_mille = i128::from(gap) * 1000 / (i128::from(facts.last) - i128::from(facts.first) + 1).max(1);
+    let part = match per_mille {
+        0 => "less than 0.1 %".to_owned(),
+        _ => format!("{}.{} %", per_mille / 10, per_mille % 10),
+    };
+    format!(
+        "a failover of the ledger skips up to {gap} IDs ({part} of all); after 'blockhouse ledger set --on-failover jump' no \
+         more than that are granted in any hour: {rate} IDs/s at most, lasting, {} of them through the pods",
+        lasting(share(gap, true))
+    )
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::ledger::NewSequence;
 
     /// IDs 1 to 1000, of which 250 were granted.
     pub fn quarter() -> SequenceRow {
@@ -136,8 +158,27 @@ pub mod tests {
     fn a_gap_says_what_follows_from_it() {
         let mut facts = quarter().facts;
         assert!(consequence(&facts).contains("waits for a person"));
-        facts.failover_gap = 1_000_000_000;
-        assert!(consequence(&facts).contains("277777 IDs/s"), "{}", consequence(&facts));
+        facts.failover_gap = 300;
+        assert!(consequence(&facts).contains("up to 300 IDs (30.0 % of all)"), "{}", consequence(&facts));
+    }
+
+    #[test]
+    fn the_default_gap_of_each_size_says_what_follows_in_numbers() {
+        for (last, says) in [
+            (3_999_999, None),
+            (i64::from(i32::MAX), Some(["2097151 IDs (less than 0.1 %", "537 IDs/s", "403 of them"])),
+            ((1 << 53) - 1, Some(["1000000000 IDs (less than 0.1 %", "256410 IDs/s", "192307 of them"])),
+            (i64::MAX, Some(["1000000000 IDs (less than 0.1 %", "256410 IDs/s", "192307 of them"])),
+        ] {
+            let failover_gap = NewSequence::default_gap(1, last);
+            let facts = SequenceFacts { last, failover_gap, ..quarter().facts };
+            let said = consequence(&facts);
+            match says {
+                Some(says) => assert!(says.iter().all(|what| said.contains(what)), "{said}"),
+                None => assert!(said.contains("waits for a person"), "{said}"),
+            }
+            assert_eq!(jump_rate(&facts).is_some(), says.is_some());
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use clap::Args;
 
 use super::create::maximum;
 use super::row::{buffer, consequence};
+use super::seen::Wait;
 use super::show_changed;
 use crate::block::SequenceFacts;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::global::{Change, ConfigArgs, Global, whole_seconds};
 use crate::cli::opened::Opened;
 use crate::cli::ui::Ui;
-use crate::ledger::SequenceChange;
+use crate::ledger::{SequenceChange, decide};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +22,9 @@ Examples:
   blockhouse sequence set tasks --buffer 48h --failover-gap 2000000 --yes
   blockhouse sequence set tasks --buffer default";
 
-/// Change how a sequence is handed out, or raise its greatest ID.
+/// Change how a sequence is handed out, or move its greatest ID.
+///
+/// A lower greatest ID begins a new generation: everything that pods and processes still hold is discarded.
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES)]
 pub struct Set {
@@ -34,6 +37,8 @@ pub struct Set {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     change: Change,
     #[command(flatten)]
     config: ConfigArgs,
@@ -42,7 +47,7 @@ pub struct Set {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct To {
-    /// A greater greatest ID: int32, js-safe, int64, or a number.
+    /// Another greatest ID, not below those granted: int32, js-safe, int64, or a number.
     #[arg(long, value_name = "MAX", value_parser = maximum)]
     max: Option<i64>,
     /// IDs in one pod entry, for blocks from now on.
@@ -71,15 +76,24 @@ impl Set {
     /// Changes it, and tells the pods.
     ///
     /// # Errors
-    /// There is none of that name, the maximum isn't above the present one, and the ledger's.
+    /// There is none of that name, the maximum lies below what was granted, and the ledger's.
     pub async fn run(&self, global: &Global, ui: &Ui) -> Outcome {
         let opened = Opened::new(&self.config, global, ui).await?;
         let row = opened.row(&self.name).await?;
         if let Some(max) = self.to.max
-            && max <= row.facts.last
+            && max < row.granted.max(row.facts.first)
         {
-            let line = format!("the maximum of '{}' is {}: it can only be raised", self.name, row.facts.last);
+            let line = format!(
+                "the maximum of '{}' can't be lowered to {max}: IDs up to {} have been granted; nothing was changed",
+                self.name, row.granted
+            );
             return Err(Failure::new(Exit::Failed, line));
+        }
+        if self.change.dry_run {
+            let mut changed = row.clone();
+            decide::change(&mut changed, &self.to.change())
+                .map_err(|why| Failure::new(Exit::Failed, why.to_string()))?;
+            ui.note(consequence(&changed.facts));
         }
         let what = format!("set '{}': {}", self.name, self.to.describe(&row.facts));
         if !ui.may_change(&self.change, &what)? {
@@ -87,7 +101,11 @@ impl Set {
         }
         let changed = opened.change(opened.ledger.set(&self.name, &self.to.change())).await?;
         ui.note(consequence(&changed.facts));
-        show_changed(&opened, ui, &self.name, self.json, &what).await
+        show_changed(&opened, ui, &self.name, self.json, &what).await?;
+        match changed.facts.generation > row.facts.generation {
+            true => self.wait.until_seen(&opened, ui, &self.name).await,
+            false => Ok(()),
+        }
     }
 }
 
@@ -113,8 +131,13 @@ impl To {
             ("buffer", buffer(now), buffer_to),
             ("failover gap", now.failover_gap.to_string(), self.failover_gap.map(|to| to.to_string())),
         ];
-        let changes =
-            changes.into_iter().filter_map(|(what, from, to)| Some(format!("{what} {from} -> {}", to?)));
+        let lowered = self.max.is_some_and(|max| max < now.last);
+        let generation =
+            ("generation", now.generation.to_string(), lowered.then(|| (now.generation + 1).to_string()));
+        let changes = changes
+            .into_iter()
+            .chain([generation])
+            .filter_map(|(what, from, to)| Some(format!("{what} {from} -> {}", to?)));
         changes.collect::<Vec<_>>().join(", ")
     }
 }
@@ -133,6 +156,8 @@ mod tests {
             failover_gap: None,
         };
         assert_eq!(to.describe(&facts), "block size 100 -> 5000, buffer hydrator's -> 2d");
+        let lower = To { max: Some(500), block_size: None, buffer: None, failover_gap: None };
+        assert_eq!(lower.describe(&facts), "maximum 1000 -> 500, generation 1 -> 2");
         assert_eq!(to.change().buffer, Some(Some(Duration::from_secs(48 * 3600))));
         assert_eq!(buffer_or_default("default"), Ok(Buffer(None)));
     }

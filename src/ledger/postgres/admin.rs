@@ -1,22 +1,27 @@
 //! What an operator's command asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::super::decide;
 use super::super::{
-    Admin, Answer, Created, GrantRecord, History, LeaseRecord, LedgerError, LifeRecord, Migrated,
-    NewSequence, SequenceChange, SequenceRow, State,
+    Accept, Accepted, Admin, Answer, ClusterSeen, Created, GrantRecord, History, LeaseRecord, LedgerError,
+    LifeRecord, Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
 use super::facts::{LEDGER_COLUMNS, SEQUENCE_COLUMNS, get, sequence_row};
 use super::failure::Effect;
-use crate::block::{Life, Span};
+use crate::block::{Life, OnFailover, Span, witness};
 
 /// Whoever changes a sequence locks the ledger's row first, as the grant does: two orders would be a deadlock.
-const LOCKED: &str = "(SELECT FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+const LOCKED: &str = "(SELECT state, on_failover FROM blockhouse.ledger FOR NO KEY UPDATE) AS l";
+
+/// What a sequence was granted in the last hour.
+const SPENT: &str = "blockhouse.spent(s.issued, s.slot, s.starts, blockhouse.present_slot())";
 
 /// Not in a closed ledger: a sequence that it lost would begin again from its first ID.
 const CREATE: &str = "
@@ -24,6 +29,14 @@ const CREATE: &str = "
     SELECT $1, $2, $3, $4, $5, $6, $2 - 1
       FROM (SELECT FROM blockhouse.ledger WHERE state = 'open' FOR NO KEY UPDATE) AS l
     ON CONFLICT (name) DO NOTHING RETURNING";
+
+const SEEN: &str = "
+    WITH recent AS (
+        SELECT cluster, array_agg(DISTINCT holder ORDER BY holder) AS holders FROM blockhouse.grants
+         WHERE at > now() - interval '1 hour' GROUP BY cluster
+    ), led AS (SELECT name AS cluster FROM blockhouse.clusters WHERE lease_ends > clock_timestamp())
+    SELECT cluster, led.cluster IS NOT NULL AS led, coalesce(s.seen, '[]') AS seen, coalesce(holders, '{}') AS holders
+      FROM recent FULL JOIN led USING (cluster) LEFT JOIN blockhouse.seen AS s USING (cluster) ORDER BY cluster";
 
 const LOOKUP: &str = "
     SELECT s.name, g.number, g.first, g.count, g.generation, g.epoch, g.purpose, g.holder, g.cluster, g.pod,
@@ -44,6 +57,14 @@ const ENGINE: &str = "
         ('last ran on', concat_ws(' ', l.system_identifier, l.timeline, l.table_oid)),
         ('synchronous standbys', current_setting('synchronous_standby_names'))) AS e (name, value)";
 
+/// Of a closed ledger: every cluster that has reported or is waited for.
+const REPORTS: &str = "
+    SELECT c.name, CASE WHEN c.answers = l.token THEN c.reporter END AS reporter,
+           CASE WHEN c.answers = l.token THEN c.known_epoch END AS follows,
+           CASE WHEN c.answers = l.token THEN (extract(epoch FROM c.read_at) * 1000000)::bigint END AS read_at_us
+      FROM blockhouse.clusters AS c, blockhouse.ledger AS l
+     WHERE l.state = 'closed' AND (c.awaited OR c.answers = l.token) ORDER BY c.name";
+
 impl Admin for Postgres {
     fn migrate(&self) -> Answer<'_, Migrated> {
         Box::pin(self.migrate_schema())
@@ -55,6 +76,22 @@ impl Admin for Postgres {
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         Box::pin(self.set_sequence(sequence, change))
+    }
+
+    fn set_on_failover(&self, to: OnFailover) -> Answer<'_, ()> {
+        Box::pin(self.decide_on_failover(to))
+    }
+
+    fn advance<'a>(&'a self, sequence: &'a str, above: i64) -> Answer<'a, SequenceRow> {
+        Box::pin(self.advance_sequence(sequence, above))
+    }
+
+    fn greatest_in<'a>(&'a self, table: &'a str, column: &'a str) -> Answer<'a, Option<i64>> {
+        Box::pin(self.greatest_in_column(table, column))
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<ClusterSeen>> {
+        Box::pin(self.list(SEEN, cluster_seen))
     }
 
     fn resume<'a>(&'a self, sequence: &'a str) -> Answer<'a, bool> {
@@ -75,6 +112,10 @@ impl Admin for Postgres {
                 Some(row) => grant_record(row).map(Some),
             }
         })
+    }
+
+    fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
+        Box::pin(self.accept_failover(accept, really))
     }
 
     fn history(&self) -> Answer<'_, History> {
@@ -118,8 +159,11 @@ impl Postgres {
             "UPDATE blockhouse.sequences AS s
                 SET last = coalesce($2, s.last), block_size = coalesce($3, s.block_size),
                     buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
-                    failover_gap = coalesce($6, s.failover_gap)
-               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired AND s.last <= coalesce($2, s.last)
+                    failover_gap = coalesce($6, s.failover_gap),
+                    generation = s.generation + coalesce($2 < s.last, false)::int
+               FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired
+                AND (coalesce($2, s.last) >= s.last OR l.state = 'open' AND $2 >= greatest(s.granted, s.first))
+                AND ($6 IS NULL OR $6 = 0 OR l.on_failover = 'wait' OR $6 >= {SPENT})
              RETURNING {SEQUENCE_COLUMNS}"
         );
         if change.block_size.is_some_and(|size| size < 1) || change.failover_gap.is_some_and(|gap| gap < 0) {
@@ -139,13 +183,38 @@ impl Postgres {
         if let Some(row) = reply.rows.first() {
             return sequence_row(row);
         }
+        self.check_gap(sequence, change.failover_gap).await?;
         match self.find(sequence).await? {
             None => Err(LedgerError::Unknown(sequence.to_owned())),
             Some(row) if row.facts.retired => Err(LedgerError::Retired),
-            Some(row) => Err(LedgerError::Invalid(format!(
-                "the maximum of '{sequence}' is {} and can only be raised",
-                row.facts.last
-            ))),
+            Some(mut row) => {
+                decide::change(&mut row, change)?;
+                Err(self.why_closed().await?)
+            }
+        }
+    }
+
+    /// Why a gap was refused, if it was: it would cap the sequence at less than it was granted in the last hour.
+    async fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
+        let sql = format!(
+            "SELECT s.name AS sequence, {SPENT} AS spent, $2 AS gap
+               FROM blockhouse.sequences AS s, blockhouse.ledger AS l
+              WHERE s.name = $1 AND NOT s.retired AND l.on_failover = 'jump' AND $2 > 0 AND $2 < {SPENT}"
+        );
+        let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT), (&gap, Type::INT8)]).await?;
+        decide::may_cap(&reply.rows.iter().map(over).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    async fn decide_on_failover(&self, to: OnFailover) -> Result<(), LedgerError> {
+        let sql = "SELECT sequence, spent, gap FROM blockhouse.set_on_failover($1)";
+        let reply = self.ask(Effect::Writes, sql, &[(&to.name(), Type::TEXT)]).await?;
+        decide::may_cap(&reply.rows.iter().map(over).collect::<Result<Vec<_>, _>>()?)?;
+        let facts = self.read_facts(None).await?;
+        match facts.state {
+            State::Closed(why) if facts.catalogue.on_failover != to => {
+                Err(LedgerError::Closed(why.to_string()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -164,13 +233,13 @@ impl Postgres {
         }
     }
 
-    async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
+    pub(super) async fn find(&self, sequence: &str) -> Result<Option<SequenceRow>, LedgerError> {
         let sql = format!("SELECT {SEQUENCE_COLUMNS} FROM blockhouse.sequences AS s WHERE s.name = $1");
         let reply = self.ask(Effect::Reads, &sql, &[(&sequence, Type::TEXT)]).await?;
         reply.rows.first().map(sequence_row).transpose()
     }
 
-    async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
+    pub(super) async fn why_closed(&self) -> Result<LedgerError, LedgerError> {
         match self.read_facts(None).await?.state {
             State::Closed(reason) => Ok(LedgerError::Closed(reason.to_string())),
             State::Open => Ok(LedgerError::Conflict("the ledger changed while it was asked".to_owned())),
@@ -192,8 +261,10 @@ impl Postgres {
             state: head.state,
             schema: head.schema,
             engine: if self.fenced { self.list(ENGINE, engine_fact).await? } else { Vec::new() },
+            on_failover: head.on_failover,
             lives: self.list(lives, life_record).await?,
             leases: self.list(leases, lease_record).await?,
+            reports: self.list(REPORTS, report_record).await?,
             sequences: self.list(&sequences, sequence_row).await?,
         })
     }
@@ -205,6 +276,11 @@ impl Postgres {
     ) -> Result<Vec<T>, LedgerError> {
         self.ask(Effect::Reads, sql, &[]).await?.rows.iter().map(read).collect()
     }
+}
+
+/// A sequence that was granted more in the last hour than its gap.
+fn over(row: &Row) -> Result<(Arc<str>, i64, i64), LedgerError> {
+    Ok((Arc::from(get::<&str>(row, "sequence")?), get(row, "spent")?, get(row, "gap")?))
 }
 
 fn engine_fact(row: &Row) -> Result<(String, String), LedgerError> {
@@ -219,11 +295,29 @@ fn life_record(row: &Row) -> Result<LifeRecord, LedgerError> {
     })
 }
 
+fn report_record(row: &Row) -> Result<ReportRecord, LedgerError> {
+    Ok(ReportRecord {
+        cluster: get(row, "name")?,
+        reporter: get(row, "reporter")?,
+        follows: get(row, "follows")?,
+        read_at_us: get(row, "read_at_us")?,
+    })
+}
+
 fn lease_record(row: &Row) -> Result<LeaseRecord, LedgerError> {
     Ok(LeaseRecord {
         cluster: get(row, "name")?,
         leader: get(row, "leader")?,
         seconds_left: get(row, "left")?,
+    })
+}
+
+fn cluster_seen(row: &Row) -> Result<ClusterSeen, LedgerError> {
+    Ok(ClusterSeen {
+        cluster: get(row, "cluster")?,
+        led: get(row, "led")?,
+        seen: witness::from_text(get(row, "seen")?),
+        holders: get(row, "holders")?,
     })
 }
 

@@ -10,13 +10,13 @@ use super::Postgres;
 use super::connection::Connection;
 use super::failure::Effect;
 use super::migrate::VERSION;
-use crate::block::{Catalogue, Identity, Life, SequenceFacts, Stamp};
+use crate::block::{Catalogue, Identity, Life, OnFailover, SequenceFacts, Stamp};
 
 /// Columns of the ledger's row `l`; `$1` says whether to compare the engine's identity. On a standby, where that can't
 /// be asked, nothing is compared: it can't write either.
 pub(super) const LEDGER_COLUMNS: &str = "
     l.id, l.environment, l.epoch, l.token, l.state, l.reason, l.schema_version, l.readable_from, l.catalogue_version,
-    current_setting('transaction_read_only') = 'on' AS read_only,
+    l.on_failover, current_setting('transaction_read_only') = 'on' AS read_only,
     CASE WHEN $1 AND current_setting('transaction_read_only') = 'off' THEN blockhouse.changed() END AS changed";
 
 /// Columns of a sequence's row `s`.
@@ -30,6 +30,7 @@ pub(super) struct Head {
     pub(super) identity: Identity,
     pub(super) state: State,
     pub(super) schema: (i32, i32),
+    pub(super) on_failover: OnFailover,
     version: i64,
     read_only: bool,
     /// Why it must close.
@@ -48,6 +49,7 @@ impl Head {
             },
             state: if open { State::Open } else { State::Closed(Arc::from(reason)) },
             schema: (get(row, "schema_version")?, get(row, "readable_from")?),
+            on_failover: OnFailover::of_name(get(row, "on_failover")?).unwrap_or_default(),
             version: get(row, "catalogue_version")?,
             read_only: get(row, "read_only")?,
             changed: get(row, "changed")?,
@@ -132,7 +134,8 @@ impl Postgres {
     async fn facts_as_they_stand(&self, known: Option<Life>) -> Result<(Head, Facts), LedgerError> {
         let sql = format!(
             "SELECT {LEDGER_COLUMNS}, {SEQUENCE_COLUMNS},
-                    $2 IS NULL OR EXISTS (SELECT FROM blockhouse.lives WHERE epoch = $2 AND token = $3) AS descends
+                    $2 IS NULL OR EXISTS (SELECT FROM blockhouse.lives WHERE epoch = $2 AND token = $3) AS descends,
+                    (extract(epoch FROM now()) * 1000000)::bigint AS read_at_us
                FROM blockhouse.ledger AS l LEFT JOIN blockhouse.sequences AS s ON true"
         );
         let (epoch, token) = (known.map(|life| life.epoch), known.map(|life| life.token));
@@ -150,9 +153,11 @@ impl Postgres {
             descends: get(&reply.rows[0], "descends")?,
             catalogue: Catalogue {
                 stamp: Stamp { epoch: head.identity.life.epoch, version: head.version },
+                on_failover: head.on_failover,
                 ..Catalogue::default()
             },
             granted: Vec::new(),
+            read_at_us: get(&reply.rows[0], "read_at_us")?,
         };
         for row in &reply.rows {
             // A ledger without sequences is one row of nulls.

@@ -1,5 +1,7 @@
 //! One grant: one call of the function in `schema/grant.sql`.
 
+use std::time::Duration;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -64,6 +66,11 @@ fn outcome(row: &Row, request: &GrantRequest) -> Result<Grant, LedgerError> {
         "retired" => LedgerError::Retired,
         "halted" => LedgerError::Halted(detail()?),
         "exhausted" => LedgerError::Exhausted { left: standing()? },
+        "rate_capped" => {
+            let seconds = detail()?.parse().unwrap_or(0.0_f64);
+            let wait = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            LedgerError::RateCapped { allowed: standing()?, wait }
+        }
         "went_back" => LedgerError::WentBack {
             granted: standing()?,
             known: detail()?.parse().unwrap_or(request.known_high_water),

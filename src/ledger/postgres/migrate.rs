@@ -16,9 +16,12 @@ const READABLE_FROM: i32 = 1;
 
 const TABLES: &str = include_str!("../schema/tables.sql");
 /// Everything that can be put again over what is there.
-const CODE: [&str; 4] = [
+const CODE: [&str; 7] = [
+    include_str!("../schema/added.sql"),
     include_str!("../schema/lives.sql"),
+    include_str!("../schema/cap.sql"),
     include_str!("../schema/grant.sql"),
+    include_str!("../schema/generations.sql"),
     include_str!("../schema/forward_only.sql"),
     include_str!("../schema/privileges.sql"),
 ];
@@ -90,7 +93,7 @@ impl Postgres {
         }
         // Not by `changed()`, which an older schema may not have.
         let sql = "SELECT l.id, l.environment, l.epoch, l.token, l.state, l.reason, l.schema_version, l.readable_from,
-                          l.catalogue_version, false AS read_only, NULL::text AS changed
+                          l.catalogue_version, 'wait' AS on_failover, false AS read_only, NULL::text AS changed
                      FROM blockhouse.ledger AS l";
         let rows = ask(connection, sql, &[]).await?;
         match rows.first() {

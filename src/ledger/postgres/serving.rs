@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
+use super::super::{
+    Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+};
 use super::Postgres;
+use super::connection::Params;
 use super::facts::get;
 use super::failure::Effect;
 use super::url::Target;
-use crate::block::Life;
+use crate::block::{Life, Witness, witness};
 use crate::config::settings;
 
 /// Compare-and-set under the row's lock, by the ledger's clock when it was asked. Who doesn't get the lead writes the row
@@ -49,6 +52,11 @@ const DEMAND: &str = "
       FROM blockhouse.demand AS d, (SELECT floor(extract(epoch FROM now()) / 3600)::bigint) AS p (hour)
      WHERE d.cluster = $1 AND d.hour BETWEEN p.hour - 23 AND p.hour
      ORDER BY d.sequence, hours_ago";
+
+const CONFIRM: &str = "
+    INSERT INTO blockhouse.seen AS s (cluster, seen)
+    SELECT c.name, $3 FROM blockhouse.clusters AS c WHERE c.name = $1 AND c.leader = $2
+    ON CONFLICT (cluster) DO UPDATE SET seen = excluded.seen";
 
 const PRUNE: &str = "
     WITH old AS (
@@ -131,6 +139,14 @@ impl Ledger for Postgres {
         })
     }
 
+    fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let seen = witness::to_text(seen);
+            let params: Params<'_> = &[(&cluster, Type::TEXT), (&holder, Type::TEXT), (&seen, Type::TEXT)];
+            self.ask(Effect::Writes, CONFIRM, params).await.map(drop)
+        })
+    }
+
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let sql = "SELECT blockhouse.halt($1, $2) AS known";
@@ -141,6 +157,14 @@ impl Ledger for Postgres {
                 _ => Err(LedgerError::Unknown(sequence.to_owned())),
             }
         })
+    }
+
+    fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
+        Box::pin(self.send_report(report))
+    }
+
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.close(life, known_epoch, why))
     }
 
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64> {

@@ -16,6 +16,8 @@ BEGIN
         OR NEW.first <> OLD.first
         OR NEW.granted < OLD.granted
         OR NEW.grants < OLD.grants
+        OR NEW.issued < OLD.issued
+        OR NEW.slot < OLD.slot
         OR NEW.generation < OLD.generation
         OR (OLD.newest_last IS NOT NULL AND coalesce(NEW.newest_last < OLD.newest_last, true))
         OR (OLD.retired AND NOT NEW.retired)

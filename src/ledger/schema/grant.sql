@@ -6,18 +6,20 @@
 
 -- How much to grant of what is left: what is welcome, but no more than 1/64 of it, unless more is needed.
 CREATE OR REPLACE FUNCTION blockhouse.grant_size(remaining bigint, need bigint, want bigint) RETURNS bigint
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT least(remaining, greatest(need, least(want, remaining / 64)))
 $$;
 
 -- Why a grant raised nothing: what stands there now, read after the attempt.
+DROP FUNCTION IF EXISTS blockhouse.refusal(text, bigint, bigint, uuid, bigint, bigint);
 CREATE OR REPLACE FUNCTION blockhouse.refusal(
     asked_sequence text, asked_generation bigint, asked_epoch bigint, asked_token uuid, least_ids bigint, known bigint,
-    OUT outcome text, OUT detail text, OUT standing bigint)
+    asked_purpose text, OUT outcome text, OUT detail text, OUT standing bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     l record;
-    s record;
+    s blockhouse.sequences;
+    room bigint;
 BEGIN
     SELECT * INTO l FROM blockhouse.ledger;
     IF l.state = 'closed' THEN
@@ -41,7 +43,14 @@ BEGIN
     ELSIF s.last - s.granted < least_ids THEN
         outcome := 'exhausted'; standing := s.last - s.granted;
     ELSE
-        outcome := 'conflict'; detail := 'the sequence changed while it was asked';
+        room := blockhouse.room(
+            l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, blockhouse.present_slot());
+        IF room < least_ids THEN
+            outcome := 'rate_capped'; standing := room;
+            detail := blockhouse.seconds_to_room(s, asked_purpose, least_ids)::text;
+        ELSE
+            outcome := 'conflict'; detail := 'the sequence changed while it was asked';
+        END IF;
     END IF;
 END $$;
 
@@ -54,6 +63,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     here record;
+    present bigint;
 BEGIN
     -- A commit that a crash can take back would be granted again. Until the transaction ends, also behind a pooler.
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
@@ -65,50 +75,65 @@ BEGIN
         PERFORM blockhouse.fence(asked_epoch);
         -- Neither changes within a transaction that writes: a server leaves recovery once, and a transaction
         -- begun in recovery stays read-only.
-        SELECT i.system_identifier, i.timeline INTO here FROM blockhouse.incarnation() AS i;
+        SELECT i.system_identifier, i.timeline, i.started_at INTO here FROM blockhouse.incarnation() AS i;
     ELSE
-        SELECT NULL::bigint AS system_identifier, NULL::text AS timeline INTO here;
+        SELECT NULL::bigint AS system_identifier, NULL::text AS timeline, NULL::timestamptz AS started_at INTO here;
     END IF;
 
     -- Whatever must hold when the grant commits stands in this WHERE, on the sequence's own row or on the ledger's row under
     -- FOR SHARE: both are evaluated again after a lock wait. A plain sub-select would not be. The range comes from
     -- RETURNING: a counter read on the side is another grant's. The table's OID is looked up by name, under the lock
     -- that this UPDATE has on the table: after a wait, beside a row trigger, s.tableoid reads as 0 (PostgreSQL 15).
-    RETURN QUERY
-    WITH raised AS (
-        UPDATE blockhouse.sequences AS s
-           SET granted = s.granted + blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
-               newest_first = s.granted + 1,
-               newest_last = s.granted + blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
-               grants = s.grants + 1
-          FROM (SELECT * FROM blockhouse.ledger FOR SHARE) AS l
-         WHERE s.name = asked_sequence
-           AND l.state = 'open' AND l.epoch = asked_epoch AND l.token = asked_token
-           AND (NOT fenced OR (l.system_identifier = here.system_identifier
-                               AND l.timeline = here.timeline
-                               AND l.table_oid = to_regclass('blockhouse.sequences')::oid))
-           AND s.generation = asked_generation
-           AND s.halted IS NULL
-           AND NOT s.retired
-           AND s.granted >= known
-           AND s.granted >= coalesce(s.newest_last, s.granted)
-           AND s.last - s.granted >= least_ids
-           AND least_ids BETWEEN 1 AND need_ids
-        RETURNING s.name, s.grants, s.generation, s.newest_first, s.newest_last, s.last
-    ), recorded AS (
-        INSERT INTO blockhouse.grants (sequence, number, epoch, generation, first, count, purpose, holder, cluster, pod)
-        SELECT r.name, r.grants, asked_epoch, r.generation, r.newest_first, r.newest_last - r.newest_first + 1,
-               asked_purpose, asked_holder, asked_cluster, asked_pod
-          FROM raised AS r
-        RETURNING number, first, count
-    )
-    SELECT 'granted', NULL::text, r.last - r.newest_last, g.first, g.count, g.number
-      FROM recorded AS g, raised AS r;
+    LOOP
+        present := blockhouse.present_slot();
+        RETURN QUERY
+        WITH raised AS (
+            UPDATE blockhouse.sequences AS s
+               SET granted = s.granted + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
+                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                   newest_first = s.granted + 1,
+                   newest_last = s.granted + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
+                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                   grants = s.grants + 1,
+                   issued = s.issued + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
+                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                   slot = greatest(s.slot, present),
+                   starts = blockhouse.starts_at(s.issued, s.slot, s.starts, present)
+              FROM (SELECT * FROM blockhouse.ledger FOR SHARE) AS l
+             WHERE s.name = asked_sequence
+               AND l.state = 'open' AND l.epoch = asked_epoch AND l.token = asked_token
+               AND (NOT fenced OR (l.system_identifier = here.system_identifier
+                                   AND l.timeline = here.timeline
+                                   AND l.started_at = here.started_at
+                                   AND l.table_oid = to_regclass('blockhouse.sequences')::oid))
+               AND s.generation = asked_generation
+               AND s.halted IS NULL
+               AND NOT s.retired
+               AND s.granted >= known
+               AND s.granted >= coalesce(s.newest_last, s.granted)
+               AND s.last - s.granted >= least_ids
+               AND least_ids BETWEEN 1 AND need_ids
+               AND least_ids <=
+                   blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)
+               AND blockhouse.present_slot() <= present
+            RETURNING s.name, s.grants, s.generation, s.newest_first, s.newest_last, s.last
+        ), recorded AS (
+            INSERT INTO blockhouse.grants (sequence, number, epoch, generation, first, count, purpose, holder, cluster, pod)
+            SELECT r.name, r.grants, asked_epoch, r.generation, r.newest_first, r.newest_last - r.newest_first + 1,
+                   asked_purpose, asked_holder, asked_cluster, asked_pod
+              FROM raised AS r
+            RETURNING number, first, count
+        )
+        SELECT 'granted', NULL::text, r.last - r.newest_last, g.first, g.count, g.number
+          FROM recorded AS g, raised AS r;
+        -- The slot ended while the row was waited for: what is granted now belongs into the next.
+        EXIT WHEN FOUND OR blockhouse.present_slot() <= present;
+    END LOOP;
 
     IF NOT FOUND THEN
         RETURN QUERY
         SELECT r.outcome, r.detail, r.standing, NULL::bigint, NULL::bigint, NULL::bigint
-          FROM blockhouse.refusal(asked_sequence, asked_generation, asked_epoch, asked_token, least_ids, known) AS r;
+          FROM blockhouse.refusal(asked_sequence, asked_generation, asked_epoch, asked_token, least_ids, known, asked_purpose) AS r;
     END IF;
 END $$;
 

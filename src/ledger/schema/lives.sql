@@ -1,4 +1,5 @@
--- S3, Fenced memory: does the ledger still run where it last ran? All of these can be called by an ordinary role.
+-- S3, Fenced memory: does the ledger still run where it last ran, and if not, how does it go on? Closing, reporting and
+-- opening are one statement each, with one winner. An ordinary role can call all of these.
 
 -- What the ledger runs under now.
 CREATE OR REPLACE FUNCTION blockhouse.incarnation(
@@ -13,8 +14,8 @@ BEGIN
     table_oid := to_regclass('blockhouse.sequences')::oid;
 END $$;
 
--- Why an open ledger must close, for people; null if it need not. A changed start time alone is a plain restart.
-CREATE OR REPLACE FUNCTION blockhouse.changed() RETURNS text
+-- What differs from where the ledger last ran, for people; null if nothing does.
+CREATE OR REPLACE FUNCTION blockhouse.difference() RETURNS text
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT nullif(concat_ws('; ',
         CASE WHEN here.system_identifier IS DISTINCT FROM l.system_identifier THEN format(
@@ -27,11 +28,42 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
             'the table of sequences was made anew, as by restoring a dump: it is %s, the ledger last ran on %s',
             here.table_oid, coalesce(l.table_oid::text, 'an unknown one')) END), '')
     FROM blockhouse.ledger AS l, blockhouse.incarnation() AS here
+$$;
+
+-- Why an open ledger must close, for people; null if it need not. A server that was restarted may have come back without what it
+-- last committed, from older files under the same timeline: that is asked, and mostly answered within a moment.
+CREATE OR REPLACE FUNCTION blockhouse.changed() RETURNS text
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(blockhouse.difference(), CASE WHEN pg_postmaster_start_time() IS DISTINCT FROM l.started_at THEN format(
+        'the server was restarted at %s', date_trunc('second', pg_postmaster_start_time())) END)
+    FROM blockhouse.ledger AS l
     WHERE l.state = 'open'
 $$;
 
--- Closes the ledger if it runs elsewhere than it last did: compare-and-set, so of many who see it one closes. The
--- new epoch lies above every one that the closer knows, which after a restore may be above the ledger's own.
+-- Closes the ledger: compare-and-set, so of many who see a reason one closes. The new epoch lies above every one that the
+-- closer knows, which after a restore may be above the ledger's own. Whoever led a cluster in the last hour that the ledger
+-- recorded is waited for.
+CREATE OR REPLACE FUNCTION blockhouse.close(seen_epoch bigint, seen_token uuid, known_epoch bigint, why text) RETURNS boolean
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH record AS (
+        SELECT greatest((SELECT max(at) FROM blockhouse.grants), (SELECT max(renewed_at) FROM blockhouse.clusters)) AS newest
+    ), closed AS (
+        UPDATE blockhouse.ledger AS l
+           SET state = 'closed', reason = why, epoch = greatest(l.epoch, known_epoch) + 1, token = gen_random_uuid(),
+               last_record = record.newest
+          FROM record
+         WHERE l.state = 'open' AND l.epoch = seen_epoch AND l.token = seen_token
+        RETURNING l.epoch, l.token, l.reason, l.last_record
+    ), life AS (
+        INSERT INTO blockhouse.lives (epoch, token, reason) SELECT epoch, token, reason FROM closed RETURNING 1
+    ), waits AS (
+        UPDATE blockhouse.clusters AS c SET awaited = c.renewed_at > closed.last_record - interval '1 hour'
+          FROM closed RETURNING 1
+    )
+    SELECT EXISTS (SELECT FROM life)
+$$;
+
+-- Closes the ledger if it runs elsewhere than it last did.
 CREATE OR REPLACE FUNCTION blockhouse.fence(known_epoch bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -42,12 +74,210 @@ BEGIN
         RETURN;
     END IF;
     SELECT l.epoch, l.token INTO seen FROM blockhouse.ledger AS l;
-    WITH closed AS (
-        UPDATE blockhouse.ledger AS l
-           SET state = 'closed', reason = why,
-               epoch = greatest(l.epoch, known_epoch) + 1, token = gen_random_uuid()
-         WHERE l.state = 'open' AND l.epoch = seen.epoch AND l.token = seen.token
-        RETURNING l.epoch, l.token, l.reason
+    PERFORM blockhouse.close(seen.epoch, seen.token, known_epoch, why);
+END $$;
+
+-- The clusters that are waited for and haven't reported, but for those that somebody does without.
+CREATE OR REPLACE FUNCTION blockhouse.missing(without text[]) RETURNS text[]
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(c.name ORDER BY c.name)
+      FROM blockhouse.clusters AS c, blockhouse.ledger AS l
+     WHERE c.awaited AND c.answers IS DISTINCT FROM l.token AND c.name <> ALL (without)
+$$;
+
+-- What is known of each sequence, by the ledger and by every report that answers the present closing.
+CREATE OR REPLACE FUNCTION blockhouse.known()
+RETURNS TABLE (sequence text, here boolean, granted bigint, reported bigint, generation bigint, first bigint, last bigint,
+    block_size bigint, buffer_seconds bigint, failover_gap bigint, retired boolean)
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    WITH told AS (
+        SELECT r.sequence, max(r.high_water) AS high_water, max(r.generation) AS generation, max(r.failover_gap) AS failover_gap,
+               min(r.first) AS first, max(r.last) AS last, max(r.block_size) AS block_size, max(r.buffer_seconds) AS buffer_seconds
+          FROM blockhouse.reports AS r JOIN blockhouse.ledger AS l ON r.answers = l.token
+         GROUP BY r.sequence
     )
-    INSERT INTO blockhouse.lives (epoch, token, reason) SELECT * FROM closed;
+    SELECT coalesce(s.name, t.sequence), s.name IS NOT NULL, coalesce(s.granted, t.first - 1), t.high_water,
+           greatest(s.generation, t.generation), coalesce(s.first, t.first), coalesce(s.last, t.last),
+           coalesce(s.block_size, t.block_size), CASE WHEN s.name IS NULL THEN t.buffer_seconds ELSE s.buffer_seconds END,
+           greatest(s.failover_gap, t.failover_gap), coalesce(s.retired, false)
+      FROM blockhouse.sequences AS s FULL JOIN told AS t ON t.sequence = s.name
+$$;
+
+-- Moves every counter to where `targets` says, brings back sequences that the ledger lost, and opens it where it runs now. The caller
+-- holds the ledger's row.
+CREATE OR REPLACE FUNCTION blockhouse.open_at(names text[], targets bigint[], why text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    begun   record;
+    closing uuid := (SELECT token FROM blockhouse.ledger);
+BEGIN
+    INSERT INTO blockhouse.sequences (name, generation, first, last, block_size, buffer_seconds, failover_gap, granted)
+    SELECT k.sequence, k.generation, k.first, k.last, k.block_size, k.buffer_seconds, k.failover_gap, k.first - 1
+      FROM blockhouse.known() AS k WHERE NOT k.here;
+    UPDATE blockhouse.sequences AS s SET generation = k.generation
+      FROM blockhouse.known() AS k WHERE k.sequence = s.name AND k.generation > s.generation;
+    -- Who follows another line comes along: that life led here by an operator's word, and the one that begins lies above it.
+    UPDATE blockhouse.ledger AS o SET epoch = t.epoch + 1, token = gen_random_uuid()
+      FROM (SELECT max(c.known_epoch) AS epoch FROM blockhouse.clusters AS c, blockhouse.ledger AS l
+             WHERE c.answers = l.token AND NOT EXISTS (
+                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token)) AS t
+     WHERE t.epoch >= o.epoch;
+    INSERT INTO blockhouse.lives (epoch, token, reason)
+    SELECT DISTINCT c.known_epoch, c.known_token, 'followed by clusters when ' || why
+      FROM blockhouse.clusters AS c WHERE c.answers = closing AND c.known_epoch IS NOT NULL
+    UNION SELECT l.epoch, l.token, why FROM blockhouse.ledger AS l
+    ON CONFLICT DO NOTHING;
+    SELECT * INTO begun FROM blockhouse.ledger;
+    INSERT INTO blockhouse.moves (epoch, sequence, moved_from, moved_to, reason)
+    SELECT begun.epoch, s.name, s.granted, t.target, why
+      FROM unnest(names, targets) AS t (name, target) JOIN blockhouse.sequences AS s ON s.name = t.name
+     WHERE t.target > s.granted;
+    UPDATE blockhouse.sequences AS s SET granted = t.target
+      FROM unnest(names, targets) AS t (name, target)
+     WHERE s.name = t.name AND t.target > s.granted;
+    UPDATE blockhouse.clusters SET awaited = false WHERE awaited;
+    UPDATE blockhouse.ledger AS o
+       SET state = 'open', reason = NULL, catalogue_version = o.catalogue_version + 1,
+           system_identifier = i.system_identifier, timeline = i.timeline, started_at = i.started_at, table_oid = i.table_oid
+      FROM blockhouse.incarnation() AS i;
+END $$;
+
+-- Opens a closed ledger if that is provably safe: it was only restarted, whoever is waited for has reported, and nobody knows of more
+-- than it does. Counters move by what may have been lost all the same: what was granted in the last recorded hour if somebody read it
+-- within its last minute, else in the last recorded day. Gives what became of it: 'open', or 'waits' and for what.
+CREATE OR REPLACE FUNCTION blockhouse.open_if_safe(OUT outcome text, OUT detail text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    l      record;
+    absent text[];
+    other  text;
+    above  text;
+    stale  text;
+    lost   interval;
+BEGIN
+    SELECT * INTO l FROM blockhouse.ledger FOR NO KEY UPDATE;
+    IF l.state = 'open' THEN
+        outcome := 'open'; RETURN;
+    END IF;
+    outcome := 'waits';
+    absent := blockhouse.missing('{}');
+    SELECT string_agg(format('cluster %s follows life %s, which did not lead here', c.name, c.known_epoch), '; ') INTO other
+      FROM blockhouse.clusters AS c
+     WHERE c.answers = l.token AND c.known_epoch IS NOT NULL
+       AND NOT EXISTS (SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token);
+    SELECT string_agg(format('%s of sequence %s is known, its counter stands at %s', k.reported, k.sequence, k.granted), '; ')
+      INTO above FROM blockhouse.known() AS k WHERE k.reported > k.granted OR NOT k.here;
+    IF absent IS NOT NULL THEN
+        detail := format('waits for the report of cluster %s', array_to_string(absent, ', ')); RETURN;
+    ELSIF blockhouse.difference() IS NOT NULL OR other IS NOT NULL OR above IS NOT NULL THEN
+        -- What nobody reports was granted after a report was read: no more than the gap, where the report is of the last hour.
+        SELECT string_agg(why, '; ') INTO stale FROM (
+            SELECT 'it waits (on_failover)' AS why WHERE l.on_failover <> 'jump'
+            UNION ALL
+            SELECT format('the report of cluster %s is over an hour old', c.name) FROM blockhouse.clusters AS c
+             WHERE c.answers = l.token AND coalesce(c.read_at < clock_timestamp() - interval '1 hour', true)
+            UNION ALL
+            SELECT 'nobody has reported' WHERE NOT EXISTS (SELECT FROM blockhouse.clusters AS c WHERE c.answers = l.token)
+            UNION ALL
+            SELECT format('sequence %s has no failover_gap', k.sequence) FROM blockhouse.known() AS k
+             WHERE NOT k.retired AND k.failover_gap = 0
+        ) AS reasons (why);
+        IF other IS NOT NULL OR stale IS NOT NULL THEN
+            detail := concat_ws('; ', other, above, stale, 'an operator decides: `blockhouse ledger accept-failover`'); RETURN;
+        END IF;
+        PERFORM blockhouse.open_at(array_agg(k.sequence),
+            array_agg(least(k.last, greatest(k.granted, k.reported)::numeric + k.failover_gap)::bigint), 'jumped')
+           FROM blockhouse.known() AS k;
+        outcome := 'open'; RETURN;
+    END IF;
+    lost := CASE WHEN (SELECT max(c.read_at) FROM blockhouse.clusters AS c WHERE c.answers = l.token)
+                      >= l.last_record - interval '1 minute' THEN interval '1 hour' ELSE interval '1 day' END;
+    PERFORM blockhouse.open_at(array_agg(k.sequence), array_agg(least(k.last, k.granted::numeric + coalesce(g.ids, 0))::bigint),
+                               'restarted')
+       FROM blockhouse.known() AS k LEFT JOIN (
+                SELECT r.sequence, sum(r.count) AS ids FROM blockhouse.grants AS r
+                 WHERE r.at > l.last_record - lost GROUP BY r.sequence) AS g USING (sequence);
+    outcome := 'open';
+END $$;
+
+-- One cluster's word on the present closing, then a try to open. Only the cluster's leader speaks for it, or anybody where nobody
+-- leads; what was said stays, and only grows. Gives null for somebody whose word isn't asked.
+CREATE OR REPLACE FUNCTION blockhouse.report(
+    of_cluster text, by_holder text, closed_token uuid, life_epoch bigint, life_token uuid, was_read_us bigint,
+    names text[], high_waters bigint[], generations bigint[], firsts bigint[], lasts bigint[], block_sizes bigint[],
+    buffers bigint[], gaps bigint[],
+    OUT outcome text, OUT detail text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    l        record;
+    read_now timestamptz := to_timestamp(was_read_us / 1000000.0);
+BEGIN
+    SELECT * INTO l FROM blockhouse.ledger FOR NO KEY UPDATE;
+    IF l.state = 'open' THEN
+        outcome := 'open'; RETURN;
+    ELSIF l.token IS DISTINCT FROM closed_token THEN
+        outcome := 'stale'; detail := 'it was closed anew meanwhile'; RETURN;
+    END IF;
+    INSERT INTO blockhouse.clusters AS c (name, leader, renewed_at, lease_ends) VALUES (of_cluster, '', 'epoch', 'epoch')
+        ON CONFLICT (name) DO NOTHING;
+    UPDATE blockhouse.clusters AS c
+       SET answers = l.token, reporter = by_holder,
+           known_epoch = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_epoch ELSE life_epoch END,
+           known_token = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_token ELSE life_token END,
+           read_at = CASE WHEN c.answers = l.token THEN greatest(c.read_at, read_now) ELSE read_now END
+     WHERE c.name = of_cluster AND (c.leader = by_holder OR c.lease_ends <= clock_timestamp());
+    IF NOT FOUND THEN
+        -- It isn't for them to speak; but anybody may see whether all that is needed was said.
+        SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o; RETURN;
+    END IF;
+    INSERT INTO blockhouse.reports AS r
+        (cluster, sequence, answers, high_water, generation, first, last, block_size, buffer_seconds, failover_gap)
+    SELECT of_cluster, t.name, l.token, t.high_water, t.generation, t.first, t.last, t.block_size, t.buffer, t.gap
+      FROM unnest(names, high_waters, generations, firsts, lasts, block_sizes, buffers, gaps)
+           AS t (name, high_water, generation, first, last, block_size, buffer, gap)
+    ON CONFLICT (cluster, sequence) DO UPDATE
+       SET answers = excluded.answers,
+           high_water = CASE WHEN r.answers = excluded.answers THEN greatest(r.high_water, excluded.high_water) ELSE excluded.high_water END,
+           generation = CASE WHEN r.answers = excluded.answers THEN greatest(r.generation, excluded.generation) ELSE excluded.generation END,
+           failover_gap = CASE WHEN r.answers = excluded.answers THEN greatest(r.failover_gap, excluded.failover_gap) ELSE excluded.failover_gap END,
+           first = excluded.first, last = excluded.last, block_size = excluded.block_size, buffer_seconds = excluded.buffer_seconds;
+    SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o;
+END $$;
+
+-- An operator takes the ledger as it is now for the one to go on with. `without` names clusters that nobody waits for; floors say for
+-- a sequence below what it must not go on. Gives every sequence with where it goes on; `problem` says what must be said first, and then
+-- nothing is changed. With `dry`, nothing is changed in any case.
+CREATE OR REPLACE FUNCTION blockhouse.accept(without text[], floor_names text[], floors bigint[], dry boolean)
+RETURNS TABLE (problem text, sequence text, stands bigint, reported bigint, moves_to bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    l       record;
+    absent  text[];
+    unknown text;
+BEGIN
+    SELECT * INTO l FROM blockhouse.ledger FOR NO KEY UPDATE;
+    IF l.state = 'open' THEN
+        RETURN QUERY SELECT 'the ledger is open: there is nothing to accept', NULL::text, NULL::bigint, NULL::bigint, NULL::bigint; RETURN;
+    END IF;
+    absent := blockhouse.missing(without);
+    SELECT string_agg(k.sequence, ', ' ORDER BY k.sequence) INTO unknown FROM blockhouse.known() AS k
+     WHERE k.reported IS NULL AND NOT k.retired AND k.sequence <> ALL (floor_names);
+    IF absent IS NOT NULL THEN
+        problem := format('cluster %s has not reported what it knows; start a process of it, or name it with --without',
+                          array_to_string(absent, ', '));
+    ELSIF unknown IS NOT NULL THEN
+        problem := format('nobody knows what was granted of %s: say --at-least SEQUENCE=N for each, N at or above every ID that was ever given out',
+                          unknown);
+    END IF;
+    RETURN QUERY
+    SELECT problem, k.sequence, k.granted, k.reported,
+           least(k.last, greatest(k.granted, k.reported, f.floor)::numeric + k.failover_gap)::bigint
+      FROM blockhouse.known() AS k LEFT JOIN unnest(floor_names, floors) AS f (name, floor) ON f.name = k.sequence
+     ORDER BY k.sequence;
+    IF problem IS NULL AND NOT dry THEN
+        PERFORM blockhouse.open_at(array_agg(k.sequence),
+            array_agg(least(k.last, greatest(k.granted, k.reported, f.floor)::numeric + k.failover_gap)::bigint), 'accepted')
+           FROM blockhouse.known() AS k LEFT JOIN unnest(floor_names, floors) AS f (name, floor) ON f.name = k.sequence;
+    END IF;
 END $$;

@@ -13,7 +13,8 @@ CREATE TABLE ledger (
   closed_reason     TEXT,
   epoch             INTEGER NOT NULL CHECK (epoch >= 1),
   token             TEXT    NOT NULL,
-  catalogue_version INTEGER NOT NULL
+  catalogue_version INTEGER NOT NULL,
+  on_failover       TEXT    NOT NULL DEFAULT 'wait' CHECK (on_failover IN ('wait', 'jump'))
 ) STRICT;
 
 -- Every (epoch, token) that led to the present one, itself included.
@@ -36,7 +37,11 @@ CREATE TABLE sequences (
   retired        INTEGER NOT NULL CHECK (retired IN (0, 1)),
   -- The last granted ID and not the next, which doesn't fit at the end of 64 bits.
   granted        INTEGER NOT NULL CHECK (granted >= first - 1 AND granted <= last),
-  grants         INTEGER NOT NULL CHECK (grants >= 0)
+  grants         INTEGER NOT NULL CHECK (grants >= 0),
+  -- The last hour, as the hourly cap goes by it; starts is an array in JSON.
+  issued         INTEGER NOT NULL DEFAULT 0,
+  slot           INTEGER NOT NULL DEFAULT 0,
+  starts         TEXT    NOT NULL DEFAULT '[0,0,0,0,0,0,0,0,0,0,0,0,0]'
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE grants (
@@ -60,6 +65,12 @@ CREATE TABLE clusters (
   cluster  TEXT    PRIMARY KEY,
   leader   TEXT    NOT NULL,
   until_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who of a cluster has which catalogue, as its leader says: a JSON array, of `block/witness.rs`.
+CREATE TABLE IF NOT EXISTS seen (
+  cluster  TEXT    PRIMARY KEY,
+  seen     TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE demand (
@@ -87,6 +98,7 @@ END;
 -- inserting over a row is refused as well.
 CREATE TRIGGER sequences_move_forward BEFORE UPDATE ON sequences
 WHEN NEW.granted < OLD.granted OR NEW.grants < OLD.grants OR NEW.generation < OLD.generation
+  OR NEW.issued < OLD.issued OR NEW.slot < OLD.slot
   OR NEW.retired < OLD.retired OR NEW.first <> OLD.first OR NEW.name <> OLD.name
 BEGIN
   SELECT RAISE(ABORT, 'a sequence moves forward only (S4)');

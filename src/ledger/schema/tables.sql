@@ -14,6 +14,7 @@ CREATE TABLE blockhouse.ledger (
     token             uuid NOT NULL,
     state             text NOT NULL CHECK (state IN ('open', 'closed')),
     reason            text,                          -- why it is closed
+    on_failover       text NOT NULL DEFAULT 'wait' CHECK (on_failover IN ('wait', 'jump')),
     system_identifier bigint,                        -- from here on: what it last ran under; null where the engine
     timeline          text,                          -- doesn't say
     started_at        timestamptz,
@@ -45,6 +46,9 @@ CREATE TABLE blockhouse.sequences (
     grants         bigint NOT NULL DEFAULT 0,        -- how many; the number of the newest
     newest_first   bigint,                           -- the newest recorded grant, beside the counter so that
     newest_last    bigint,                           -- the grant sees both under one row lock
+    issued         bigint NOT NULL DEFAULT 0,        -- from here on: the last hour, as cap.sql keeps it
+    slot           bigint NOT NULL DEFAULT 0,
+    starts         bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}' CHECK (cardinality(starts) = 13),
     CHECK (granted BETWEEN first - 1 AND last)
 );
 

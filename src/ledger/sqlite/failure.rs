@@ -38,6 +38,9 @@ impl Failure {
             Failure::Before(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
                 LedgerError::Wrong(format!("{path}: not an SQLite database, so no ledger"))
             }
+            Failure::Before(rusqlite::Error::InvalidColumnName(column)) => LedgerError::Schema(format!(
+                "{path}: an earlier build made this ledger, it has no {column}: run `blockhouse ledger migrate`"
+            )),
             Failure::Before(error) => LedgerError::Unreachable(describe(path, &error)),
             Failure::Commit(error) => match error.sqlite_error_code() {
                 // A full disk fails while the record of the commit is being written, a lock before it is.

@@ -13,6 +13,8 @@ use crate::ledger::{Expected, LedgerError, Migrated};
 
 /// Carried out by the first migration.
 const DEFINITIONS: &str = include_str!("../schema/sqlite.sql");
+/// Carried out where a file was made before them.
+const ADDED: &str = include_str!("../schema/sqlite_added.sql");
 /// `application_id` of [`DEFINITIONS`].
 const APPLICATION: i32 = 0x626c_6b68;
 
@@ -66,7 +68,11 @@ impl Store {
         self.connected(true, |connection| {
             let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let from = match contents(&sql)? {
-                Contents::Ledger => tables::schema(&sql)?.0,
+                Contents::Ledger => {
+                    add_columns(&sql)?;
+                    sql.execute_batch(tables::ADDED)?;
+                    tables::schema(&sql)?.0
+                }
                 Contents::Nothing => define(&sql, &expected).map(|()| 0)?,
                 // Written by another program since it was opened.
                 Contents::Foreign => {
@@ -202,6 +208,15 @@ fn define(connection: &Connection, expected: &Expected) -> Outcome<()> {
     }
     connection.execute_batch(DEFINITIONS)?;
     tables::found(connection, Uuid::new_v4(), &expected.environment, Uuid::new_v4(), now_us())?;
+    Ok(())
+}
+
+/// Brings a file up to date that an earlier build of this schema made.
+fn add_columns(connection: &Connection) -> Outcome<()> {
+    let known = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('ledger') WHERE name = 'on_failover')";
+    if !connection.query_row(known, (), |row| row.get::<_, bool>(0))? {
+        connection.execute_batch(ADDED)?;
+    }
     Ok(())
 }
 

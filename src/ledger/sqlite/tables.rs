@@ -3,21 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use uuid::Uuid;
 
 use super::failure::Outcome;
-use crate::block::{Identity, Life, SequenceFacts, Span};
+use crate::block::hour;
+use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts, Span, Witness, witness};
 use crate::ledger::decide::{self, LedgerRow};
 use crate::ledger::{
-    Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord, LedgerError,
-    LifeRecord, NewSequence, SequenceChange, SequenceRow, State,
+    ClusterSeen, Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord,
+    LedgerError, LifeRecord, NewSequence, SequenceChange, SequenceRow, State,
 };
 
 /// The schema that this release writes, and the oldest whose release can still use it.
 pub const SCHEMA: i32 = 1;
 const READABLE_FROM: i32 = 1;
+
+/// What a ledger of an older build of this schema lacks.
+pub const ADDED: &str =
+    "CREATE TABLE IF NOT EXISTS seen (cluster TEXT PRIMARY KEY, seen TEXT NOT NULL) STRICT, WITHOUT ROWID";
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -69,6 +74,7 @@ pub fn ledger(sql: &Connection) -> Outcome<LedgerRow> {
             },
             state,
             catalogue_version: row.get("catalogue_version")?,
+            on_failover: OnFailover::of_name(row.get_ref("on_failover")?.as_str()?).unwrap_or_default(),
         })
     })?;
     Ok(row)
@@ -83,7 +89,7 @@ pub fn found(
     now_us: i64,
 ) -> rusqlite::Result<()> {
     sql.execute(
-        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, ?4, 'open', NULL, 1, ?5, 1)",
+        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, ?4, 'open', NULL, 1, ?5, 1, 'wait')",
         (SCHEMA, READABLE_FROM, id.to_string(), environment, token.to_string()),
     )?;
     sql.execute("INSERT INTO lives VALUES (1, ?1, 'created', ?2)", (token.to_string(), now_us))?;
@@ -97,7 +103,7 @@ impl Tables<'_> {
             Some(known) => self.lives()?.iter().any(|record| record.life == known),
             None => true,
         };
-        Ok(self.ledger.clone().facts(self.sequences()?, descends))
+        Ok(self.ledger.clone().facts(self.sequences()?, descends, self.now_us))
     }
 
     /// See [`crate::ledger::Ledger::grant`]. Counter and record move together, from what was just read under the
@@ -107,13 +113,24 @@ impl Tables<'_> {
         let newest = "SELECT first + (count - 1) FROM grants WHERE sequence = ? ORDER BY first DESC LIMIT 1";
         let recorded: Option<i64> =
             self.sql.query_row(newest, [&request.sequence], |row| row.get(0)).optional()?;
-        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request)?;
+        let mut hour = self.hour(&request.sequence)?;
+        let cap = (&hour, self.now_us);
+        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request, cap)?;
+        hour.add(grant.span.count(), Hour::slot_of(self.now_us));
         self.sql.execute(
-            "UPDATE sequences SET granted = ?2, grants = ?3 WHERE name = ?1",
-            (&request.sequence, grant.span.last(), grant.number),
+            "UPDATE sequences SET granted = ?2, grants = ?3, issued = ?4, slot = ?5, starts = ?6 WHERE name = ?1",
+            (&request.sequence, grant.span.last(), grant.number, hour.issued, hour.slot, Starts(hour.starts)),
         )?;
         self.record(&request.sequence, &decide::record(&grant, request, self.now_us))?;
         Ok(grant)
+    }
+
+    fn hour(&self, sequence: &str) -> rusqlite::Result<Hour> {
+        let query = "SELECT issued, slot, starts FROM sequences WHERE name = ?";
+        let hour = self.sql.query_row(query, [sequence], |row| {
+            Ok(Hour { issued: row.get(0)?, slot: row.get(1)?, starts: row.get::<_, Starts>(2)?.0 })
+        });
+        Ok(hour.optional()?.unwrap_or_default())
     }
 
     fn record(&self, sequence: &str, record: &GrantRecord) -> rusqlite::Result<usize> {
@@ -158,6 +175,41 @@ impl Tables<'_> {
             (cluster, holder, self.now_us),
         )?;
         Ok(())
+    }
+
+    /// See [`crate::ledger::Ledger::confirm`].
+    pub fn confirm(&self, cluster: &str, holder: &str, seen: &[Witness]) -> Outcome<()> {
+        self.sql.execute(
+            "INSERT OR REPLACE INTO seen SELECT cluster, ?3 FROM clusters WHERE cluster = ?1 AND leader = ?2",
+            (cluster, holder, witness::to_text(seen)),
+        )?;
+        Ok(())
+    }
+
+    /// See [`crate::ledger::Admin::seen`].
+    pub fn seen(&self) -> Outcome<Vec<ClusterSeen>> {
+        let recent = self.now_us.saturating_sub(HOUR_US);
+        self.all(
+            "SELECT cluster, EXISTS (SELECT 1 FROM clusters AS c WHERE c.cluster = all_of.cluster AND until_us > ?1) AS led,
+                    (SELECT seen FROM seen AS s WHERE s.cluster = all_of.cluster) AS seen,
+                    (SELECT json_group_array(holder) FROM (
+                       SELECT DISTINCT holder FROM grants AS g WHERE g.cluster = all_of.cluster AND at_us > ?2
+                       ORDER BY holder)) AS holders
+               FROM (SELECT cluster FROM clusters WHERE until_us > ?1
+                     UNION SELECT cluster FROM grants WHERE at_us > ?2) AS all_of
+              ORDER BY cluster",
+            (self.now_us, recent),
+            |row| {
+                let seen: Option<String> = row.get("seen")?;
+                let holders: String = row.get("holders")?;
+                Ok(ClusterSeen {
+                    cluster: row.get("cluster")?,
+                    led: row.get("led")?,
+                    seen: seen.as_deref().map(witness::from_text).unwrap_or_default(),
+                    holders: serde_json::from_str(&holders).unwrap_or_default(),
+                })
+            },
+        )
     }
 
     /// See [`crate::ledger::Ledger::add_demand`].
@@ -211,14 +263,44 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::set`].
     pub fn set(&self, sequence: &str, change: &SequenceChange) -> Outcome<SequenceRow> {
-        let (row, ()) = self.alter(sequence, |facts| decide::change(facts, change))?;
+        let (row, ()) = self.alter(sequence, |row| decide::change(row, change))?;
+        if self.ledger.on_failover == OnFailover::Jump && change.failover_gap.is_some() {
+            decide::may_cap(self.over(&row.facts)?.as_slice())?;
+        }
         Ok(row)
+    }
+
+    /// See [`crate::ledger::Admin::advance`].
+    pub fn advance(&self, sequence: &str, above: i64) -> Outcome<SequenceRow> {
+        let (row, ()) = self.alter(sequence, |row| decide::advance(row, above))?;
+        Ok(row)
+    }
+
+    /// See [`crate::ledger::Admin::set_on_failover`].
+    pub fn set_on_failover(&self, to: OnFailover) -> Outcome<()> {
+        if to == self.ledger.on_failover {
+            return Ok(());
+        }
+        if to == OnFailover::Jump {
+            if let State::Closed(why) = &self.ledger.state {
+                return Err(LedgerError::Closed(why.to_string()).into());
+            }
+            let over: Outcome<Vec<_>> = self.sequences()?.iter().map(|row| self.over(&row.facts)).collect();
+            decide::may_cap(&over?.into_iter().flatten().collect::<Vec<_>>())?;
+        }
+        let set = "UPDATE ledger SET on_failover = ?, catalogue_version = catalogue_version + 1";
+        self.sql.execute(set, [to.name()])?;
+        Ok(())
+    }
+
+    fn over(&self, facts: &SequenceFacts) -> Outcome<Option<(Arc<str>, i64, i64)>> {
+        Ok(decide::over(facts, facts.failover_gap, &self.hour(&facts.name)?, self.now_us))
     }
 
     /// See [`crate::ledger::Ledger::halt`].
     pub fn halt(&self, sequence: &str, reason: &str) -> Outcome<()> {
-        self.alter(sequence, |facts| {
-            facts.halted.get_or_insert_with(|| reason.into());
+        self.alter(sequence, |row| {
+            row.facts.halted.get_or_insert_with(|| reason.into());
             Ok(())
         })?;
         Ok(())
@@ -226,14 +308,14 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::resume`].
     pub fn resume(&self, sequence: &str) -> Outcome<bool> {
-        let (_, was_halted) = self.alter(sequence, |facts| Ok(facts.halted.take().is_some()))?;
+        let (_, was_halted) = self.alter(sequence, |row| Ok(row.facts.halted.take().is_some()))?;
         Ok(was_halted)
     }
 
     /// See [`crate::ledger::Admin::retire`].
     pub fn retire(&self, sequence: &str) -> Outcome<bool> {
         let (_, was_active) =
-            self.alter(sequence, |facts| Ok(!std::mem::replace(&mut facts.retired, true)))?;
+            self.alter(sequence, |row| Ok(!std::mem::replace(&mut row.facts.retired, true)))?;
         Ok(was_active)
     }
 
@@ -247,7 +329,7 @@ impl Tables<'_> {
 
     /// See [`crate::ledger::Admin::history`].
     pub fn history(&self) -> Outcome<History> {
-        let LedgerRow { identity, state, .. } = self.ledger.clone();
+        let LedgerRow { identity, state, on_failover, .. } = self.ledger.clone();
         let engine = [
             ("engine", format!("SQLite {}", rusqlite::version())),
             ("file", self.sql.path().filter(|path| !path.is_empty()).unwrap_or(":memory:").to_owned()),
@@ -257,21 +339,25 @@ impl Tables<'_> {
             state,
             schema: schema(self.sql)?,
             engine: engine.map(|(what, value)| (what.to_owned(), value)).into(),
+            on_failover,
             lives: self.lives()?,
             leases: self.leases()?,
+            reports: Vec::new(),
             sequences: self.sequences()?,
         })
     }
 
-    /// Lets `edit` change a sequence's facts. Where it does, a trigger raises the catalogue's version.
+    /// Lets `edit` change a sequence's row. Where that changes its facts, a trigger raises the catalogue's version.
     fn alter<T>(
         &self,
         sequence: &str,
-        edit: impl FnOnce(&mut SequenceFacts) -> Result<T, LedgerError>,
+        edit: impl FnOnce(&mut SequenceRow) -> Result<T, LedgerError>,
     ) -> Outcome<(SequenceRow, T)> {
-        let mut row = self.find(sequence)?.ok_or_else(|| unknown(sequence))?;
-        let given = edit(&mut row.facts)?;
-        self.update(&row.facts)?;
+        let before = self.find(sequence)?.ok_or_else(|| unknown(sequence))?;
+        let mut row = before.clone();
+        let given = edit(&mut row)?;
+        self.ledger.allows(&before, &row)?;
+        self.update(&row)?;
         Ok((row, given))
     }
 
@@ -298,13 +384,16 @@ impl Tables<'_> {
         )
     }
 
-    /// Writes what of a sequence's facts can change.
-    fn update(&self, facts: &SequenceFacts) -> rusqlite::Result<usize> {
+    /// Writes what of a sequence's row can change.
+    fn update(&self, row: &SequenceRow) -> rusqlite::Result<usize> {
+        let facts = &row.facts;
         self.sql.execute(
-            "UPDATE sequences SET last = :last, block_size = :block_size, buffer_seconds = :buffer_seconds,
+            "UPDATE sequences SET generation = :generation, granted = :granted, last = :last, block_size = :block_size, buffer_seconds = :buffer_seconds,
                failover_gap = :failover_gap, halted = :halted, retired = :retired WHERE name = :name",
             named_params! {
                 ":name": facts.name,
+                ":generation": facts.generation,
+                ":granted": row.granted,
                 ":last": facts.last,
                 ":block_size": facts.block_size,
                 ":buffer_seconds": facts.buffer_seconds,
@@ -387,6 +476,23 @@ struct Text(Uuid);
 impl FromSql for Text {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Text> {
         Uuid::parse_str(value.as_str()?).map(Text).map_err(FromSqlError::other)
+    }
+}
+
+/// Thirteen numbers, as an array in JSON.
+struct Starts([i64; hour::SLOTS]);
+
+impl FromSql for Starts {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Starts> {
+        serde_json::from_str(value.as_str()?).map(Starts).map_err(FromSqlError::other)
+    }
+}
+
+impl ToSql for Starts {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let text = serde_json::to_string(&self.0)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        Ok(text.into())
     }
 }
 

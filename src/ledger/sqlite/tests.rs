@@ -110,6 +110,32 @@ fn only_migrate_creates_a_ledger() {
 }
 
 #[test]
+fn a_file_of_an_earlier_build_gets_what_it_lacks_from_migrate() {
+    let file = File::new();
+    assert_eq!(take(&mut file.store()).unwrap(), 1);
+    file.by_hand()
+        .execute_batch(
+            "DROP TRIGGER sequences_move_forward;
+             ALTER TABLE ledger DROP COLUMN on_failover;
+             ALTER TABLE sequences DROP COLUMN issued;
+             ALTER TABLE sequences DROP COLUMN slot;
+             ALTER TABLE sequences DROP COLUMN starts;",
+        )
+        .unwrap();
+    let old = file.store().read(|tables| tables.facts(None));
+    assert!(matches!(&old, Err(LedgerError::Schema(why)) if why.contains("ledger migrate")), "{old:?}");
+    for _ in 0..2 {
+        file.store().migrate().unwrap();
+    }
+    file.store().write(|tables| tables.set_on_failover(OnFailover::Jump)).unwrap();
+    assert_eq!(take(&mut file.store()).unwrap(), 11);
+    let by_hand = file.by_hand();
+    for back in ["granted = 0", "issued = 0", "slot = slot - 1"] {
+        by_hand.execute(&format!("UPDATE sequences SET {back}"), ()).unwrap_err();
+    }
+}
+
+#[test]
 fn a_pinned_ledger_is_never_made_anew() {
     let file = File::empty();
     let pin = Some(Uuid::from_u128(1));

@@ -10,6 +10,7 @@
 //! | `{prefix}:pod:LIFE` | hash | whose pod it is (`ledger`, `cluster`, `environment`), `identity` with its `epoch` and `life`, `catalogue` with its `stamp_epoch` and `stamp_version`, the pop counter's `token` and `popped`, `restored`, and `raised`: changes with every high water |
 //! | `{prefix}:pod:LIFE:granted` | hash | high water by sequence |
 //! | `{prefix}:pod:LIFE:popped` | hash | entries popped by sequence |
+//! | `{prefix}:pod:LIFE:present` | hash | by process: the stamp of the catalogue that it has, and when it said so |
 //!
 //! Only database 0 is used. The first that writes (a publish, a push, a raise) decides which ledger's and cluster's pod it is.
 //!

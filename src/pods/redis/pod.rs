@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_redis::redis::{self, FromRedisValue, Pipeline, RedisWrite, ToRedisArgs, Value};
 use futures_util::FutureExt;
@@ -10,6 +11,7 @@ use futures_util::FutureExt;
 use super::script::Script;
 use super::wire::{Request, Wire};
 use crate::block::chunk::CHUNK;
+use crate::block::witness::{FORGOTTEN_AFTER, Present};
 use crate::block::{Catalogue, Identity, Span, Stamp};
 use crate::pods::{Answer, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen};
 
@@ -52,12 +54,21 @@ impl Pod for Redis {
             let script = &self.script().heartbeat;
             let args = |args: &mut Pipeline| {
                 args.arg(seen.stamp.epoch).arg(seen.stamp.version).arg(seen.high_waters);
+                match &seen.by {
+                    Some((name, has)) => args.arg(&**name).arg(format!("{}:{}", has.epoch, has.version)),
+                    None => args.arg("").arg(""),
+                };
             };
             let (proof, payload) = self.wire.call(Request { script, scope: None, args: &args }).await?;
-            let (identity, epoch, version, raised, catalogue, high_waters) =
-                read::<(Option<String>, Option<i64>, Option<i64>, u64, Option<String>, Option<Pairs>)>(
-                    payload,
-                )?;
+            let (identity, epoch, version, raised, catalogue, high_waters, read_at) = read::<(
+                Option<String>,
+                Option<i64>,
+                Option<i64>,
+                u64,
+                Option<String>,
+                Option<Pairs>,
+                Option<i64>,
+            )>(payload)?;
             let (_, cluster) = proof.owner;
             Ok(Heartbeat {
                 run_id: proof.life.run_id.into(),
@@ -67,6 +78,7 @@ impl Pod for Redis {
                 catalogue: catalogue.as_deref().map(parse::<Catalogue>).transpose()?,
                 high_waters_seen: raised,
                 high_waters: high_waters.map(by_sequence),
+                read_at_us: read_at,
             })
         }
         .boxed_local()
@@ -110,17 +122,21 @@ impl Pod for Redis {
         async move {
             self.wire.ready().await?;
             let script = &self.script().inspect;
-            let args = |args: &mut Pipeline| pairs(args, lists);
+            let args = |args: &mut Pipeline| {
+                args.arg(FORGOTTEN_AFTER.as_secs());
+                pairs(args, lists);
+            };
             let (proof, payload) =
                 self.wire.call(Request { script, scope: Some(scope), args: &args }).await?;
-            let (used_memory, max_memory, popped, blocks) =
-                read::<(u64, u64, BTreeMap<String, u64>, Vec<u64>)>(payload)?;
+            let (used_memory, max_memory, popped, blocks, present) =
+                read::<(u64, u64, BTreeMap<String, u64>, Vec<u64>, Vec<Heard>)>(payload)?;
             Ok(Inspection {
                 blocks,
                 used_memory,
                 max_memory,
                 counter_token: proof.token.to_string().into(),
                 popped_blocks: by_sequence(popped),
+                present: present.into_iter().map(heard).collect(),
             })
         }
         .boxed_local()
@@ -136,7 +152,7 @@ impl Pod for Redis {
                 .call::<Option<(String, i64, String)>>(&self.script().publish, Some(&scope), |args| {
                     args.arg(environment).arg(life.epoch).arg(life.token.to_string()).arg(&identity);
                     let Stamp { epoch, version } = notice.catalogue.stamp;
-                    args.arg(epoch).arg(version).arg(&catalogue);
+                    args.arg(epoch).arg(version).arg(&catalogue).arg(notice.read_at_us);
                     pairs(args, &notice.high_waters);
                 })
                 .await?;
@@ -188,6 +204,14 @@ impl ToRedisArgs for Entry {
 }
 
 type Pairs = BTreeMap<String, i64>;
+
+/// A process that the pod heard of: its name, epoch and version of its catalogue, and how many seconds ago.
+type Heard = (String, i64, i64, u64);
+
+fn heard((instance, epoch, version, seconds): Heard) -> Present {
+    let stamp = Stamp { epoch, version };
+    Present { instance: instance.into(), stamp, ago: Duration::from_secs(seconds) }
+}
 
 fn pairs(args: &mut Pipeline, pairs: &[(Arc<str>, i64)]) {
     for (sequence, number) in pairs {

@@ -1,5 +1,5 @@
 -- ARGV: 10 environment, 11 epoch and 12 token of the ledger's life, 13 identity, 14 epoch and 15 version of the
--- catalogue's stamp, 16 catalogue, 17… pairs of sequence and high water.
+-- catalogue's stamp, 16 catalogue, 17 when the high waters were read, 18… pairs of sequence and high water.
 -- Answers what it holds instead, where that is another environment's or another line of history.
 local now = redis.call('HMGET', pod, 'environment', 'epoch', 'life', 'stamp_epoch', 'stamp_version')
 local environment, epoch, token, stamp_epoch, stamp_version = unpack(now, 1, 5)
@@ -15,5 +15,7 @@ if not stamp_epoch or greater(ARGV[14], stamp_epoch)
   or (ARGV[14] == stamp_epoch and greater(ARGV[15], stamp_version)) then
   redis.call('HSET', pod, 'stamp_epoch', ARGV[14], 'stamp_version', ARGV[15], 'catalogue', ARGV[16])
 end
-for i = 17, #ARGV, 2 do raise(ARGV[i], ARGV[i + 1]) end
+for i = 18, #ARGV, 2 do raise(ARGV[i], ARGV[i + 1]) end
+local read_at = redis.call('HGET', pod, 'read_at')
+if not read_at or greater(ARGV[17], read_at) then redis.call('HSET', pod, 'read_at', ARGV[17]) end
 return proof

@@ -123,16 +123,12 @@ async fn the_new_epoch_lies_above_every_one_that_the_closer_knows() {
 }
 
 #[tokio::test]
-async fn a_plain_restart_or_a_rewritten_table_keeps_it_open() {
-    let (mut server, ledger) = server_with_tasks().await;
+async fn a_rewritten_table_keeps_it_open() {
+    let (server, ledger) = server_with_tasks().await;
     let known = life(&*ledger).await;
     ledger.grant(&ask(known, 10)).await.unwrap();
-    server.restart();
-    assert_eq!(ledger.grant(&ask(known, 10)).await.unwrap().span.first(), 11);
-    server.crash();
-    server.launch();
     server.psql("VACUUM FULL blockhouse.sequences");
-    assert_eq!(ledger.grant(&ask(known, 10)).await.unwrap().span.first(), 21);
+    assert_eq!(ledger.grant(&ask(known, 10)).await.unwrap().span.first(), 11);
     let facts = ledger.facts(Some(known)).await.unwrap();
     assert_eq!((facts.state, facts.descends, facts.identity.life), (State::Open, true, known));
 }
@@ -222,7 +218,7 @@ async fn of_many_who_migrate_at_once_one_makes_the_ledger() {
 
 impl Postgres {
     /// A dump that puts back the ledger over whatever is there.
-    fn dump(&self) -> tempfile::NamedTempFile {
+    pub(super) fn dump(&self) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         let out = Stdio::from(File::create(file.path()).unwrap());
         let dumped =
@@ -231,7 +227,7 @@ impl Postgres {
         file
     }
 
-    fn restore(&self, dump: &tempfile::NamedTempFile) {
+    pub(super) fn restore(&self, dump: &tempfile::NamedTempFile) {
         let input = Stdio::from(File::open(dump.path()).unwrap());
         let mut psql = self.client("psql");
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(input).stdout(Stdio::null());

@@ -324,6 +324,8 @@ async fn a_role_that_may_only_serve_can_serve_and_cannot_touch_a_counter() {
     let life = life(&*app).await;
     app.grant(&ask(life, 10)).await.unwrap();
     app.lead("alpha", "app-1", Duration::from_secs(15)).await.unwrap();
+    app.confirm("alpha", "app-1", &[]).await.unwrap();
+    app.confirm("alpha", "app-1", &[]).await.unwrap();
     app.resign("alpha", "app-1").await.unwrap();
     app.add_demand("alpha", &[(Arc::from("tasks"), 7)]).await.unwrap();
     assert_eq!(app.demand("alpha").await.unwrap().len(), 1);
@@ -331,4 +333,5 @@ async fn a_role_that_may_only_serve_can_serve_and_cannot_touch_a_counter() {
     app.halt("tasks", "tried").await.unwrap();
     assert!(matches!(app.resume("tasks").await, Err(LedgerError::Unreachable(why)) if why.contains("42501")));
     assert!(app.create(&sequence("mine", 1, 10)).await.is_err());
+    assert!(app.advance("tasks", 100).await.is_err());
 }

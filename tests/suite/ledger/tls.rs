@@ -8,7 +8,7 @@ use blockhouse::config::settings::Tls;
 use blockhouse::ledger::LedgerError;
 use tempfile::TempDir;
 
-use super::{Client, ask, life, server_with_tasks};
+use super::{Client, again, ask, life, server_with_tasks};
 use crate::support::postgres::Postgres;
 
 /// A certificate authority made for one test.
@@ -79,6 +79,7 @@ async fn each_level_accepts_the_servers_that_it_should() {
     let (mut server, _) = server_with_tasks().await;
     let authority = Authority::new();
     protect(&mut server, &authority);
+    again(&*Client::to(&server.url()).open()).await;
     let by_address = server.url();
     let by_name = by_address.replace("127.0.0.1", "localhost");
     let (ours, theirs) = (authority.file("ca.crt"), Authority::new());

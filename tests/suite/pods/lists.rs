@@ -126,7 +126,7 @@ async fn a_heartbeat_repeats_nothing_that_was_seen() {
     pod.publish(&notice(1, 1, 100)).await.unwrap();
     let all = pod.heartbeat(&Seen::default()).await.unwrap();
     assert_eq!(all.catalogue.as_ref(), Some(&*notice(1, 1, 0).catalogue));
-    let seen = Seen { stamp: all.stamp, high_waters: all.high_waters_seen };
+    let seen = Seen { stamp: all.stamp, high_waters: all.high_waters_seen, by: None };
     let news = pod.heartbeat(&seen).await.unwrap();
     assert_eq!((news.catalogue, news.high_waters, &news.run_id), (None, None, &all.run_id));
 

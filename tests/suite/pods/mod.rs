@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockhouse::block::{Catalogue, Identity, Life, SequenceFacts, Span, Stamp};
+use blockhouse::block::{Catalogue, Identity, Life, OnFailover, SequenceFacts, Span, Stamp};
 use blockhouse::config::settings;
 use blockhouse::pods::redis::Server;
 use blockhouse::pods::{End, List, Notice, Pod, PodError, Popped, Scope, Seen, Target};
@@ -90,9 +90,11 @@ fn notice(epoch: i64, version: i64, high_water: i64) -> Notice {
         cluster: "eu".into(),
         catalogue: Arc::new(Catalogue {
             stamp: Stamp { epoch, version },
+            on_failover: OnFailover::Wait,
             sequences: [(tasks.name.clone(), tasks)].into(),
         }),
         high_waters: vec![("tasks".into(), high_water)],
+        read_at_us: high_water,
     }
 }
 

@@ -149,6 +149,23 @@ impl Postgres {
         assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "the standby was promoted");
     }
 
+    /// Keeps a copy of the stopped server's files.
+    pub fn set_files_aside(&self) {
+        self.copy_files("data", "aside");
+    }
+
+    /// Puts the stopped server's files back as they were set aside.
+    pub fn put_files_back(&self) {
+        fs::remove_dir_all(self.data()).expect("the data folder can be removed");
+        self.copy_files("aside", "data");
+    }
+
+    fn copy_files(&self, from: &str, to: &str) {
+        assert!(self.server.is_none(), "the server runs");
+        let folder = self.folder.path();
+        run(Command::new("cp").arg("-a").arg(folder.join(from)).arg(folder.join(to)));
+    }
+
     /// Ends a standby's replication: what its primary commits from now on, it never gets.
     pub fn fall_behind(&self) {
         self.psql("ALTER SYSTEM SET primary_conninfo = ''");
