@@ -1,6 +1,6 @@
 //! One pass of the hydrator after the other: lead, learn, tell the pods, measure, fill, sweep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::database::DatabaseHandle;
-use super::hydrator::lease;
 use super::known::{Sequence, Snapshot};
 use super::pod_set::{Member, PodSet};
 use super::process::Process;
@@ -87,23 +86,6 @@ struct Demand {
     forecast: Forecast,
     /// Not yet written to the ledger.
     unsaved: i64,
-}
-
-/// What the leader sees of the supply, for the status.
-#[derive(Debug, Clone, Default)]
-pub struct Supply {
-    /// `None` without the role.
-    pub leads: Option<bool>,
-    /// The last pass that succeeded.
-    pub last_success: Option<OffsetDateTime>,
-    /// Blocks by pod and sequence.
-    pub blocks: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>,
-    /// IDs in all pods, and how long they last, by sequence.
-    pub sequences: BTreeMap<Arc<str>, (i64, Option<f64>)>,
-    /// IDs that the cluster may use in an hour, by sequence.
-    pub hourly: BTreeMap<Arc<str>, i64>,
-    /// Sequences whose hourly cap kept the last pass from filling their pods.
-    pub capped: BTreeSet<Arc<str>>,
 }
 
 /// One pod in this pass.
@@ -587,4 +569,9 @@ fn demand_of<'a>(
 /// The present list of every sequence, in the order of [`Snapshot::sequences`].
 fn lists(known: &Snapshot) -> Vec<(Arc<str>, i64)> {
     known.sequences().map(|sequence| (Arc::clone(&sequence.facts.name), sequence.facts.generation)).collect()
+}
+
+/// How long a lead lasts without renewal: a standby looks each interval, so it takes over within 15 s.
+fn lease(interval: Duration) -> Duration {
+    (interval * 2).clamp(Duration::from_secs(3), Duration::from_secs(10))
 }

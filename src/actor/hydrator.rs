@@ -143,8 +143,3 @@ impl Handler<Panic> for Hydrator {
         panic!("asked to");
     }
 }
-
-/// How long a lead lasts without renewal: a standby looks each interval, so it takes over within 15 s.
-pub fn lease(interval: Duration) -> Duration {
-    (interval * 2).clamp(Duration::from_secs(3), Duration::from_secs(10))
-}

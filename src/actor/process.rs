@@ -1,15 +1,16 @@
 //! What all actors of one process share. Plain data and atomics: no actor, no address.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use slog::{Logger, crit, error};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::hydration::Supply;
 use super::known::Known;
 use crate::block::exercise::Exercise;
 use crate::block::restarts::{Restarts, Verdict};
@@ -78,6 +79,23 @@ pub struct Part {
     /// When it last ran, in milliseconds since the process started; 0 for those that have no pulse.
     pub pulse_ms: AtomicU64,
     failures: Mutex<Restarts>,
+}
+
+/// What the leader sees of the supply, for the status.
+#[derive(Debug, Clone, Default)]
+pub struct Supply {
+    /// `None` without the role.
+    pub leads: Option<bool>,
+    /// The last pass that succeeded.
+    pub last_success: Option<OffsetDateTime>,
+    /// Blocks by pod and sequence.
+    pub blocks: BTreeMap<Arc<str>, BTreeMap<Arc<str>, u64>>,
+    /// IDs in all pods, and how long they last, by sequence.
+    pub sequences: BTreeMap<Arc<str>, (i64, Option<f64>)>,
+    /// IDs that the cluster may use in an hour, by sequence.
+    pub hourly: BTreeMap<Arc<str>, i64>,
+    /// Sequences whose hourly cap kept the last pass from filling their pods.
+    pub capped: BTreeSet<Arc<str>>,
 }
 
 impl Process {

@@ -2,10 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::hydration::Supply;
 use super::known::Sequence;
 use super::pod_set::MemberView;
-use super::process::Process;
+use super::process::{Process, Supply};
 use crate::block::OnFailover;
 use crate::block::hour::share;
 use crate::config::redact_url;
