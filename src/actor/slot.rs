@@ -21,6 +21,8 @@ use crate::ledger::{Grant, GrantRequest, Ledger, LedgerError, Purpose, Reported,
 
 /// Unknown names cause at most one ledger read in this time.
 const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
+/// The purpose, as metrics name it, of whatever is no grant.
+const OTHER: &str = "other";
 /// A closed ledger is read again at most once in this time.
 const CLOSED_READ_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,8 +154,7 @@ impl Slot {
                 let _ = reply.send(granted);
             }
             Work::Refresh { max_age, reply } => {
-                let fresh = self.state.borrow().read_at.is_some_and(|at| at.elapsed() < max_age);
-                let _ = reply.send(if fresh { Ok(()) } else { self.refresh().await });
+                let _ = reply.send(if self.read_within(max_age) { Ok(()) } else { self.refresh().await });
             }
             Work::LookUp { reply } if self.looked_up() => _ = reply.send(Ok(())),
             Work::LookUp { reply } => {
@@ -162,12 +163,7 @@ impl Slot {
                 let _ = reply.send(read);
             }
             Work::Other { what, call } => {
-                let asked = Instant::now();
-                let answer =
-                    timeout(self.process.settings.ledger.timeout, call(Rc::clone(&self.ledger))).await;
-                let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-                self.note("other", answer.as_ref().err(), asked);
-                if let Err(error) = answer {
+                if let Err(error) = self.ask(call(Rc::clone(&self.ledger))).await {
                     warn!(self.process.log, "the ledger failed"; "request" => what, "error" => %error);
                 }
             }
@@ -181,11 +177,28 @@ impl Slot {
         read.map_err(|error| refusal(&error, None, self.wait()))
     }
 
-    fn no_answer(&self) -> LedgerError {
-        LedgerError::InDoubt(format!(
-            "no answer within {:?} (ledger.timeout)",
-            self.process.settings.ledger.timeout
-        ))
+    /// Whether the facts were read, or tried to be, so short a time ago.
+    fn read_within(&self, age: Duration) -> bool {
+        self.state.borrow().read_at.is_some_and(|at| at.elapsed() < age)
+    }
+
+    /// One request to the ledger: bounded by `ledger.timeout`, counted, and a failure noted.
+    async fn request<T>(
+        &self,
+        purpose: &'static str,
+        call: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let (bound, asked) = (self.process.settings.ledger.timeout, Instant::now());
+        let no_answer = || LedgerError::InDoubt(format!("no answer within {bound:?} (ledger.timeout)"));
+        let answer = timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
+        let outcome = answer.as_ref().err().map_or("ok", LedgerError::outcome);
+        self.process.metrics.ledger_request(purpose, outcome, asked.elapsed());
+        answer.inspect_err(|error| self.heed(error))
+    }
+
+    /// The same for one that says nothing of whether the ledger is open.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+        self.request(OTHER, call).await.inspect(|_| self.spoke())
     }
 
     fn last_error(&self) -> LedgerError {
@@ -211,7 +224,7 @@ impl Slot {
                         break error;
                     }
                 }
-                Err(LedgerError::Closed(_)) if tries == 1 && self.may_read_again() => {
+                Err(LedgerError::Closed(_)) if tries == 1 && !self.read_within(CLOSED_READ_EVERY) => {
                     // Telling it what is known may open it.
                     if let Err(error) = self.read_facts().await {
                         break error;
@@ -263,11 +276,7 @@ impl Slot {
         let left = sequence.left_at_most();
         let most = request.want.min(left / 64).max(request.need).min(left);
         let doubt = Doubt::new(&sequence.counters.tally, most);
-        let asked = Instant::now();
-        let answer = timeout(process.settings.ledger.timeout, self.ledger.grant(&request)).await;
-        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-        self.note(ask.purpose.name(), answer.as_ref().err(), asked);
-        let grant = match answer {
+        let grant = match self.request(ask.purpose.name(), self.ledger.grant(&request)).await {
             Ok(grant) => grant,
             Err(error) => {
                 if let LedgerError::Exhausted { left } = &error {
@@ -283,6 +292,8 @@ impl Slot {
                 return Err(error);
             }
         };
+        self.answered();
+        self.open();
         doubt.settle();
         self.size(&sequence, |size| size.granted(grant.span.count()));
         self.accept(ask, &sequence, &request, grant).await
@@ -354,19 +365,12 @@ impl Slot {
         );
     }
 
-    /// A closed ledger is asked again how it is, but not for every caller.
-    fn may_read_again(&self) -> bool {
-        self.state.borrow().read_at.is_none_or(|at| at.elapsed() >= CLOSED_READ_EVERY)
-    }
-
     /// The ledger went back in time and doesn't know it: the life that it is in ends here. Where the engine has but one life, tier 3 of
     /// the sequence stops instead.
     async fn condemn(&self, sequence: &Arc<Sequence>, why: &str) {
         let life = self.process.known.load().identity.as_ref().map(|identity| identity.life);
         let Some(life) = life else { return };
-        let condemn = self.ledger.condemn(life, life.epoch, why);
-        let answer = timeout(self.process.settings.ledger.timeout, condemn).await;
-        match answer.unwrap_or_else(|_| Err(self.no_answer())) {
+        match self.request(OTHER, self.ledger.condemn(life, life.epoch, why)).await {
             Ok(true) => {
                 self.process.metrics.fence_trip("high_water");
                 error!(self.process.log, "the ledger went back in time and was closed";
@@ -374,7 +378,8 @@ impl Slot {
                 let _ = self.read_facts().await;
             }
             Ok(false) => self.halt(sequence, "high_water", why).await,
-            Err(error) => self.heed(&error),
+            // It is noted, and the next grant meets the same counter.
+            Err(_) => {}
         }
     }
 
@@ -383,11 +388,7 @@ impl Slot {
         self.process.metrics.fence_trip(fence);
         error!(self.process.log, "a fence tripped: tier 3 of the sequence is halted";
             "sequence" => %sequence.facts.name, "fence" => fence, "why" => why);
-        let asked = Instant::now();
-        let halt = self.ledger.halt(&sequence.facts.name, why);
-        let answer = timeout(self.process.settings.ledger.timeout, halt).await;
-        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-        self.note("other", answer.as_ref().err(), asked);
+        let _ = self.ask(self.ledger.halt(&sequence.facts.name, why)).await;
         // Reading the facts again makes the halt known here at once.
         let _ = self.read_facts().await;
     }
@@ -411,12 +412,7 @@ impl Slot {
     async fn learn(&self) -> Result<(Life, State), LedgerError> {
         self.state.borrow_mut().read_at = Some(Instant::now());
         let known = self.process.known.load().identity.as_ref().map(|identity| identity.life);
-        let asked = Instant::now();
-        let answer = timeout(self.process.settings.ledger.timeout, self.ledger.facts(known)).await;
-        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-        let outcome = answer.as_ref().err().map_or("ok", LedgerError::outcome);
-        self.process.metrics.ledger_request("other", outcome, asked.elapsed());
-        let facts = answer.inspect_err(|error| self.heed(error))?;
+        let facts = self.request(OTHER, self.ledger.facts(known)).await?;
         self.answered();
         let (life, state) = (facts.identity.life, facts.state.clone());
         if let Err(why) = self.process.known.hear_ledger(facts) {
@@ -437,33 +433,13 @@ impl Slot {
     /// Says what this cluster knows to a ledger that is closed.
     async fn report(&self, closed: Life) -> Result<Reported, LedgerError> {
         self.hear_pods().await;
-        let settings = &self.process.settings;
-        let report = self.process.known.report(closed, &settings.instance);
-        let asked = Instant::now();
-        let answer = timeout(settings.ledger.timeout, self.ledger.report(&report)).await;
-        let answer = answer.unwrap_or_else(|_| Err(self.no_answer()));
-        let outcome = answer.as_ref().err().map_or("ok", LedgerError::outcome);
-        self.process.metrics.ledger_request("other", outcome, asked.elapsed());
-        if let Ok(reported) = &answer {
-            info!(self.process.log, "told the closed ledger what is known"; "outcome" => ?reported);
-        }
-        answer.inspect_err(|error| self.heed(error))
+        let report = self.process.known.report(closed, &self.process.settings.instance);
+        let reported = self.request(OTHER, self.ledger.report(&report)).await?;
+        info!(self.process.log, "told the closed ledger what is known"; "outcome" => ?reported);
+        Ok(reported)
     }
 
-    /// Notes what became of a request: the metric, the state that the status shows, when to try again.
-    fn note(&self, purpose: &'static str, error: Option<&LedgerError>, asked: Instant) {
-        let outcome = error.map_or("ok", LedgerError::outcome);
-        self.process.metrics.ledger_request(purpose, outcome, asked.elapsed());
-        match error {
-            Some(error) => self.heed(error),
-            None if purpose == "other" => self.spoke(),
-            None => {
-                self.answered();
-                self.open();
-            }
-        }
-    }
-
+    /// What a failure says of the ledger: the state that the status shows, and when to try again.
     fn heed(&self, error: &LedgerError) {
         match error {
             LedgerError::Unreachable(_) | LedgerError::InDoubt(_) => {
