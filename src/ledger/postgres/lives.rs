@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::super::{Accept, Accepted, LedgerError, Move, Report, Reported};
 use super::Postgres;
+use super::connection::Params;
 use super::facts::get;
 use super::failure::Effect;
 use crate::block::Life;
@@ -57,7 +58,7 @@ impl Postgres {
 
     pub(super) async fn close(&self, life: Life, known_epoch: i64, why: &str) -> Result<bool, LedgerError> {
         let sql = "SELECT blockhouse.close($1, $2, $3, $4)";
-        let params: super::connection::Params<'_> = &[
+        let params: Params<'_> = &[
             (&life.epoch, Type::INT8),
             (&life.token, Type::UUID),
             (&known_epoch, Type::INT8),
@@ -73,7 +74,7 @@ impl Postgres {
     ) -> Result<Accepted, LedgerError> {
         let (names, floors): (Vec<&str>, Vec<i64>) =
             accept.at_least.iter().map(|(name, floor)| (name.as_str(), *floor)).unzip();
-        let params: super::connection::Params<'_> = &[
+        let params: Params<'_> = &[
             (&accept.without, Type::TEXT_ARRAY),
             (&names, Type::TEXT_ARRAY),
             (&floors, Type::INT8_ARRAY),

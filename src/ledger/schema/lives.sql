@@ -103,6 +103,16 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
       FROM blockhouse.sequences AS s FULL JOIN told AS t ON t.sequence = s.name
 $$;
 
+-- Where each sequence goes on after a failover: above its counter, every report and its floor, by its gap.
+CREATE OR REPLACE FUNCTION blockhouse.targets(floor_names text[], floors bigint[])
+RETURNS TABLE (sequence text, stands bigint, reported bigint, target bigint)
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.sequence, k.granted, k.reported,
+           least(k.last, greatest(k.granted, k.reported, f.floor)::numeric + k.failover_gap)::bigint
+      FROM blockhouse.known() AS k LEFT JOIN unnest(floor_names, floors) AS f (name, floor) ON f.name = k.sequence
+     ORDER BY k.sequence
+$$;
+
 -- Moves every counter to where `targets` says, brings back sequences that the ledger lost, and opens it where it runs now. The caller
 -- holds the ledger's row.
 CREATE OR REPLACE FUNCTION blockhouse.open_at(names text[], targets bigint[], why text) RETURNS void
@@ -185,9 +195,7 @@ BEGIN
         IF other IS NOT NULL OR stale IS NOT NULL THEN
             detail := concat_ws('; ', other, above, stale, 'an operator decides: `blockhouse ledger accept-failover`'); RETURN;
         END IF;
-        PERFORM blockhouse.open_at(array_agg(k.sequence),
-            array_agg(least(k.last, greatest(k.granted, k.reported)::numeric + k.failover_gap)::bigint), 'jumped')
-           FROM blockhouse.known() AS k;
+        PERFORM blockhouse.open_at(array_agg(t.sequence), array_agg(t.target), 'jumped') FROM blockhouse.targets('{}', '{}') AS t;
         outcome := 'open'; RETURN;
     END IF;
     lost := CASE WHEN (SELECT max(c.read_at) FROM blockhouse.clusters AS c WHERE c.answers = l.token)
@@ -270,14 +278,9 @@ BEGIN
         problem := format('nobody knows what was granted of %s: say --at-least SEQUENCE=N for each, N at or above every ID that was ever given out',
                           unknown);
     END IF;
-    RETURN QUERY
-    SELECT problem, k.sequence, k.granted, k.reported,
-           least(k.last, greatest(k.granted, k.reported, f.floor)::numeric + k.failover_gap)::bigint
-      FROM blockhouse.known() AS k LEFT JOIN unnest(floor_names, floors) AS f (name, floor) ON f.name = k.sequence
-     ORDER BY k.sequence;
+    RETURN QUERY SELECT problem, t.* FROM blockhouse.targets(floor_names, floors) AS t;
     IF problem IS NULL AND NOT dry THEN
-        PERFORM blockhouse.open_at(array_agg(k.sequence),
-            array_agg(least(k.last, greatest(k.granted, k.reported, f.floor)::numeric + k.failover_gap)::bigint), 'accepted')
-           FROM blockhouse.known() AS k LEFT JOIN unnest(floor_names, floors) AS f (name, floor) ON f.name = k.sequence;
+        PERFORM blockhouse.open_at(array_agg(t.sequence), array_agg(t.target), 'accepted')
+           FROM blockhouse.targets(floor_names, floors) AS t;
     END IF;
 END $$;

@@ -68,7 +68,7 @@ CREATE TABLE clusters (
 ) STRICT, WITHOUT ROWID;
 
 -- Who of a cluster has which catalogue, as its leader says: a JSON array, of `block/witness.rs`.
-CREATE TABLE IF NOT EXISTS seen (
+CREATE TABLE seen (
   cluster  TEXT    PRIMARY KEY,
   seen     TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -69,8 +69,7 @@ impl Store {
             let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let from = match contents(&sql)? {
                 Contents::Ledger => {
-                    add_columns(&sql)?;
-                    sql.execute_batch(tables::ADDED)?;
+                    add(&sql)?;
                     tables::schema(&sql)?.0
                 }
                 Contents::Nothing => define(&sql, &expected).map(|()| 0)?,
@@ -212,7 +211,7 @@ fn define(connection: &Connection, expected: &Expected) -> Outcome<()> {
 }
 
 /// Brings a file up to date that an earlier build of this schema made.
-fn add_columns(connection: &Connection) -> Outcome<()> {
+fn add(connection: &Connection) -> Outcome<()> {
     let known = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('ledger') WHERE name = 'on_failover')";
     if !connection.query_row(known, (), |row| row.get::<_, bool>(0))? {
         connection.execute_batch(ADDED)?;

@@ -20,10 +20,6 @@ use crate::ledger::{
 pub const SCHEMA: i32 = 1;
 const READABLE_FROM: i32 = 1;
 
-/// What a ledger of an older build of this schema lacks.
-pub const ADDED: &str =
-    "CREATE TABLE IF NOT EXISTS seen (cluster TEXT PRIMARY KEY, seen TEXT NOT NULL) STRICT, WITHOUT ROWID";
-
 const HOUR_US: i64 = 3_600_000_000;
 
 /// One transaction, begun: whoever holds it may use this ledger.
