@@ -34,6 +34,27 @@ pub enum Line {
     Full,
 }
 
+impl Line {
+    /// Carries a call as the line is; what it refuses is `refused`.
+    async fn carry<T, E>(self, call: impl Future<Output = Result<T, E>>, refused: E) -> Result<T, E> {
+        sleep(MOMENT).await;
+        match self {
+            Line::Well => call.await,
+            Line::Refuses | Line::Full => Err(refused),
+            Line::Swallows => pending().await,
+            Line::LosesReply => {
+                let _ = call.await;
+                pending().await
+            }
+            Line::Late(by) => {
+                let answer = call.await;
+                sleep(by).await;
+                answer
+            }
+        }
+    }
+}
+
 /// How long a call takes where nothing is wrong.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -81,21 +102,9 @@ impl Link {
         self.under_way.set(self.under_way.get() + 1);
         self.most_under_way.set(self.most_under_way.get().max(self.under_way.get()));
         let _under_way = UnderWay(&self.under_way);
-        sleep(MOMENT).await;
-        match self.line.get() {
-            Line::Well | Line::Full => call.await,
-            Line::Refuses => Err(LedgerError::Unreachable("connection refused".to_owned())),
-            Line::Swallows => pending().await,
-            Line::LosesReply => {
-                let _ = call.await;
-                pending().await
-            }
-            Line::Late(by) => {
-                let answer = call.await;
-                sleep(by).await;
-                answer
-            }
-        }
+        // A ledger knows no memory that could be full.
+        let line = Some(self.line.get()).filter(|line| *line != Line::Full).unwrap_or(Line::Well);
+        line.carry(call, LedgerError::Unreachable("connection refused".to_owned())).await
     }
 }
 
@@ -261,24 +270,11 @@ impl Handle {
             state.lines.get(operation).copied().unwrap_or(state.line)
         };
         let no_answer = || PodError::InDoubt(format!("no answer within {:?}", self.timeout));
-        let answer = async {
-            sleep(MOMENT).await;
-            match line {
-                Line::Well => call.await,
-                Line::Refuses => Err(PodError::Failed("connection refused".to_owned())),
-                Line::Full => Err(PodError::Full("used memory > 'maxmemory'".to_owned())),
-                Line::Swallows => pending().await,
-                Line::LosesReply => {
-                    let _ = call.await;
-                    pending().await
-                }
-                Line::Late(by) => {
-                    let answer = call.await;
-                    sleep(by).await;
-                    answer
-                }
-            }
+        let refused = match line {
+            Line::Full => PodError::Full("used memory > 'maxmemory'".to_owned()),
+            _ => PodError::Failed("connection refused".to_owned()),
         };
+        let answer = line.carry(call, refused);
         timeout(self.timeout, answer).await.unwrap_or_else(|_| Err(no_answer()))
     }
 }
