@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::cluster::Plan;
 use crate::support::load::Running;
 use crate::support::process::Process;
 use crate::support::{Cluster, wait};
@@ -10,6 +11,11 @@ use crate::support::{Cluster, wait};
 const NOTICE: Duration = Duration::from_secs(20);
 /// Between two requests of a caller: what lies in the pods is to outlast the time that an operator takes.
 const PACE: Duration = Duration::from_millis(10);
+
+/// So small that what is used in a second or two is worth a grant, and still minutes of what callers use at their pace.
+fn small_supply() -> Plan {
+    Cluster::usual().set("hydrator.min_ids = 600000").set("hydrator.max_ids = 600000")
+}
 
 async fn until_ledger_is(process: &Process, state: &str) {
     wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
@@ -36,7 +42,7 @@ async fn ends_flawless(cluster: &Cluster, load: Running) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_last_hour() {
-    let mut cluster = Cluster::usual().start().await;
+    let mut cluster = small_supply().start().await;
     let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     for life in 2..=4 {
@@ -55,7 +61,7 @@ async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_la
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_accepts_it() {
-    let mut cluster = Cluster::usual().start().await;
+    let mut cluster = small_supply().start().await;
     let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
     let mut primary = cluster.postgres.take().expect("the plan has a ledger");
@@ -116,9 +122,9 @@ async fn fail_over(cluster: &mut Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
-    let mut cluster = Cluster::usual().start().await;
+    let mut cluster = small_supply().start().await;
     cluster.succeed(&["ledger", "set", "--on-failover", "jump", "--yes"]);
-    let load = cluster.load().counts(1..=500).pace(PACE).start();
+    let load = cluster.load().counts(1..=500).start();
     load.until_answered(300).await;
     fail_over(&mut cluster).await;
     until_granted_in(&cluster, 2).await;
@@ -130,7 +136,7 @@ async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn older_files_put_back_are_noticed_by_what_the_pods_know() {
     // Files are copied meanwhile: a pod that is slow for it is not yet dead.
-    let mut cluster = Cluster::usual().set("redis.timeout = '1s'").start().await;
+    let mut cluster = small_supply().set("redis.timeout = '1s'").start().await;
     let load = cluster.load().counts(1..=500).pace(PACE).start();
     let ledger = cluster.postgres.as_mut().expect("the plan has a ledger");
     ledger.stop();
@@ -158,7 +164,7 @@ async fn older_files_put_back_are_noticed_by_what_the_pods_know() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_life() {
     // Exercises: an allocator whose pods have blocks asks its ledger only then.
-    let plan = Cluster::usual().set("exercise.ratio = 0.2").set("exercise.max_per_minute = 600.0");
+    let plan = small_supply().set("exercise.ratio = 0.2").set("exercise.max_per_minute = 600.0");
     let mut cluster = plan.start().await;
     let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
