@@ -106,12 +106,16 @@ async fn a_file_that_somebody_keeps_locked_refuses_callers_in_time_and_serves_ag
 async fn a_file_that_can_not_grow_refuses_callers_and_serves_again_once_it_can() {
     let mut house = House::start().await;
     assert_eq!(house.take().await, Ok(()));
+    // A reader of the present state keeps what was written ahead from being written over: it can only grow.
+    let reader = rusqlite::Connection::open(file(house.folder.path())).expect("it can be opened");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM ledger").expect("it can be read");
     // As large as it is, and no larger.
     let log = file(house.folder.path()).with_extension("sqlite-wal");
     let size = std::fs::metadata(log).expect("it writes ahead").len();
     house.limit_files(Some(size));
     wait::until(NOTICE, "the file is full", async || house.take().await.is_err()).await;
     house.assert_refused("writing the ledger file failed").await;
+    drop(reader);
     house.limit_files(None);
     house.assert_served_again().await;
 }
