@@ -9,7 +9,7 @@ use crate::support::http::Connection;
 use crate::support::process::Process;
 use crate::support::{Cluster, wait};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const CAPPED: &str = "SEQUENCE_RATE_CAPPED";
 
 /// What `tasks` was granted in the last hour, and its gap.
