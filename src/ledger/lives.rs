@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Life, SequenceFacts};
+use crate::block::{Life, OnFailover, SequenceFacts};
 
 /// What one cluster knows, said to a closed ledger.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub follows: Option<Life>,
     /// When the high waters were read, by the clock of the ledger they were read from (µs since 1970).
     pub read_at_us: Option<i64>,
+    /// What the ledger does after a failover, as far as is known: the change may be lost with the rest.
+    pub on_failover: Option<OnFailover>,
     /// Every known sequence, and its high water.
     pub sequences: Vec<(SequenceFacts, i64)>,
 }

@@ -9,10 +9,10 @@ use super::Postgres;
 use super::connection::Params;
 use super::facts::get;
 use super::failure::Effect;
-use crate::block::Life;
+use crate::block::{Life, OnFailover};
 
 const REPORT: &str = "
-    SELECT outcome, detail FROM blockhouse.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    SELECT outcome, detail FROM blockhouse.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 const ACCEPT: &str = "
     SELECT problem, sequence, stands, reported, moves_to FROM blockhouse.accept($1, $2, $3, $4)";
@@ -37,6 +37,7 @@ impl Postgres {
                     (&report.follows.map(|life| life.epoch), Type::INT8),
                     (&report.follows.map(|life| life.token), Type::UUID),
                     (&report.read_at_us, Type::INT8),
+                    (&report.on_failover.map(OnFailover::name), Type::TEXT),
                     (&names, Type::TEXT_ARRAY),
                     (&high_waters, Type::INT8_ARRAY),
                     (&of(|facts| facts.generation), Type::INT8_ARRAY),

@@ -53,11 +53,6 @@ const DEMAND: &str = "
      WHERE d.cluster = $1 AND d.hour BETWEEN p.hour - 23 AND p.hour
      ORDER BY d.sequence, hours_ago";
 
-const CONFIRM: &str = "
-    INSERT INTO blockhouse.seen AS s (cluster, seen)
-    SELECT c.name, $3 FROM blockhouse.clusters AS c WHERE c.name = $1 AND c.leader = $2
-    ON CONFLICT (cluster) DO UPDATE SET seen = excluded.seen";
-
 const PRUNE: &str = "
     WITH old AS (
         SELECT g.sequence, g.number
@@ -143,7 +138,7 @@ impl Ledger for Postgres {
         Box::pin(async move {
             let seen = witness::to_text(seen);
             let params: Params<'_> = &[(&cluster, Type::TEXT), (&holder, Type::TEXT), (&seen, Type::TEXT)];
-            self.ask(Effect::Writes, CONFIRM, params).await.map(drop)
+            self.ask(Effect::Writes, "SELECT blockhouse.confirm($1, $2, $3)", params).await.map(drop)
         })
     }
 

@@ -6,6 +6,7 @@ ALTER TABLE blockhouse.ledger
 ALTER TABLE blockhouse.sequences
     ADD COLUMN IF NOT EXISTS issued bigint NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS slot bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS held bigint,
     ADD COLUMN IF NOT EXISTS starts bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}' CHECK (cardinality(starts) = 13);
 
 -- What the clusters report of the present closing.
@@ -17,7 +18,8 @@ ALTER TABLE blockhouse.clusters
     ADD COLUMN IF NOT EXISTS reporter text,
     ADD COLUMN IF NOT EXISTS known_epoch bigint,               -- the life that it knows
     ADD COLUMN IF NOT EXISTS known_token uuid,
-    ADD COLUMN IF NOT EXISTS read_at timestamptz;              -- when what it says was read, by the clock of the ledger it read
+    ADD COLUMN IF NOT EXISTS read_at timestamptz,              -- when what it says was read, by the clock of the ledger it read
+    ADD COLUMN IF NOT EXISTS known_on_failover text;           -- what it knows of ledger.on_failover
 CREATE TABLE IF NOT EXISTS blockhouse.reports (
     cluster        text NOT NULL,
     sequence       text NOT NULL,

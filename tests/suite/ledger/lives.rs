@@ -14,6 +14,7 @@ fn knowing(closed: Life, follows: Life, high_water: i64, read_at_us: i64) -> Rep
     Report {
         follows: Some(follows),
         read_at_us: Some(read_at_us),
+        on_failover: Some(OnFailover::Jump),
         sequences: vec![(tasks(1), high_water)],
         ..knowing_nothing(closed)
     }
@@ -222,6 +223,62 @@ async fn a_sequence_without_a_gap_keeps_a_ledger_from_jumping() {
     server.restore(&server.dump());
     let closed = closed(&*ledger, known).await;
     waits(&*ledger, &knowing(closed, known, 10, read_at_us), "sequence small has no failover_gap").await;
+}
+
+/// What was lost of a change would have stopped it.
+#[tokio::test]
+async fn whoever_knows_that_the_ledger_waits_or_that_nothing_capped_it_keeps_it_from_jumping() {
+    let (server, ledger) = server_with_tasks().await;
+    let known = life(&*ledger).await;
+    ledger.set_on_failover(OnFailover::Jump).await.unwrap();
+    let read_at_us = ledger.facts(None).await.unwrap().read_at_us;
+    server.restore(&server.dump());
+    let closed = closed(&*ledger, known).await;
+    let fresh = knowing(closed, known, 10, read_at_us);
+    let knows_wait = Report { on_failover: Some(OnFailover::Wait), ..fresh.clone() };
+    waits(&*ledger, &of("alpha", knows_wait), "cluster alpha knows a ledger that waits").await;
+    waits(&*ledger, &of("alpha", fresh.clone()), "cluster alpha knows a ledger that waits").await;
+    let uncapped = SequenceFacts { failover_gap: 0, ..tasks(1) };
+    let knows_no_gap = Report { sequences: vec![(uncapped, 10)], ..fresh };
+    waits(&*ledger, &of("beta", knows_no_gap), "sequence tasks has no failover_gap").await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_makes_no_old_report_fresh() {
+    let (server, ledger) = server_with_tasks().await;
+    let known = life(&*ledger).await;
+    ledger.set_on_failover(OnFailover::Jump).await.unwrap();
+    let read_at_us = ledger.facts(None).await.unwrap().read_at_us;
+    for cluster in ["alpha", "beta"] {
+        assert!(ledger.lead(cluster, "test-1", std::time::Duration::from_secs(1)).await.unwrap().held);
+    }
+    server.restore(&server.dump());
+    let closed = closed(&*ledger, known).await;
+    // One read while the clock was two hours ahead: it is among those that the other may have missed.
+    waits(&*ledger, &of("alpha", knowing(closed, known, 6_000, read_at_us + 7_200_000_000)), "beta").await;
+    waits(&*ledger, &of("beta", knowing(closed, known, 5_000, read_at_us)), "beta is over an hour old").await;
+}
+
+/// `ledger.incarnation = none`: what knows more than the ledger does still closes it, and an operator's word opens it.
+#[tokio::test]
+async fn an_engine_that_does_not_say_where_it_runs_is_condemned_and_accepted_all_the_same() {
+    let server = Postgres::start();
+    let ledger = Client::to(&server.url()).unfenced().open();
+    ledger.migrate().await.unwrap();
+    server.psql(
+        "CREATE OR REPLACE FUNCTION blockhouse.incarnation(
+             OUT system_identifier bigint, OUT timeline text, OUT started_at timestamptz, OUT table_oid oid)
+         LANGUAGE plpgsql AS $$ BEGIN RAISE undefined_function; END $$;
+         UPDATE blockhouse.ledger SET system_identifier = NULL, timeline = NULL, started_at = NULL, table_oid = NULL",
+    );
+    ledger.create(&sequence("tasks", 1, (1 << 53) - 1)).await.unwrap();
+    let known = life(&*ledger).await;
+    ledger.grant(&ask(known, 10)).await.unwrap();
+    ledger.condemn(known, known.epoch, "the counter lies below what is known").await.unwrap();
+    let closed = closed(&*ledger, known).await;
+    waits(&*ledger, &knowing(closed, known, 5_000, 1), "accept-failover").await;
+    assert_eq!(ledger.accept(&Accept::default(), true).await.unwrap().problem, None);
+    assert_eq!(next_id(&*ledger, closed).await, 5_000 + 1_000_000_000 + 1);
 }
 
 #[tokio::test]
