@@ -63,6 +63,21 @@ pub struct Move {
     pub to: i64,
 }
 
+/// A move as recorded: IDs that nobody will get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveRecord {
+    /// The life that began with it.
+    pub epoch: i64,
+    /// Where the counter stood.
+    pub from: i64,
+    /// Where it then stood.
+    pub to: i64,
+    /// How the ledger was opened: `restarted`, `accepted` or `jumped`.
+    pub reason: String,
+    /// By the ledger's clock, in microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
+}
+
 /// One cluster's report as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportRecord {

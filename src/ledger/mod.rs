@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 pub use self::error::LedgerError;
-pub use self::lives::{Accept, Accepted, Move, Report, ReportRecord, Reported};
+pub use self::lives::{Accept, Accepted, Move, MoveRecord, Report, ReportRecord, Reported};
 pub use crate::block::witness::ClusterSeen;
 use crate::block::{Catalogue, Identity, Life, OnFailover, Span, Witness};
 use crate::config::settings;
@@ -133,6 +133,11 @@ pub trait Admin: Ledger {
 
     /// The grant that `id` came from.
     fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>>;
+
+    /// The move between two lives that skipped `id`, if one did.
+    fn moved<'a>(&'a self, _sequence: &'a str, _id: i64) -> Answer<'a, Option<MoveRecord>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Takes a closed ledger as it is for the one to go on with, after moving every sequence above all that anybody knows. Without
     /// `really` nothing is changed.

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::super::decide;
 use super::super::{
     Accept, Accepted, Admin, Answer, ClusterSeen, Created, GrantRecord, History, LeaseRecord, LedgerError,
-    LifeRecord, Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
+    LifeRecord, Migrated, MoveRecord, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -112,6 +112,10 @@ impl Admin for Postgres {
                 Some(row) => grant_record(row).map(Some),
             }
         })
+    }
+
+    fn moved<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<MoveRecord>> {
+        Box::pin(self.find_move(sequence, id))
     }
 
     fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {

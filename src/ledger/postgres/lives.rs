@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Accept, Accepted, LedgerError, Move, Report, Reported};
+use super::super::{Accept, Accepted, LedgerError, Move, MoveRecord, Report, Reported};
 use super::Postgres;
 use super::connection::Params;
 use super::facts::get;
@@ -13,6 +13,10 @@ use crate::block::{Life, OnFailover};
 
 const REPORT: &str = "
     SELECT outcome, detail FROM blockhouse.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+
+const MOVED: &str = "
+    SELECT epoch, moved_from, moved_to, reason, (extract(epoch FROM at) * 1000000)::bigint AS at_us
+      FROM blockhouse.moves WHERE sequence = $1 AND moved_from < $2 AND moved_to >= $2";
 
 const ACCEPT: &str = "
     SELECT problem, sequence, stands, reported, moves_to FROM blockhouse.accept($1, $2, $3, $4)";
@@ -55,6 +59,18 @@ impl Postgres {
             "open" => Ok(Reported::Open),
             _ => Ok(Reported::Waits(get::<Option<String>>(row, "detail")?.unwrap_or_default())),
         }
+    }
+
+    pub(super) async fn find_move(&self, sequence: &str, id: i64) -> Result<Option<MoveRecord>, LedgerError> {
+        let reply = self.ask(Effect::Reads, MOVED, &[(&sequence, Type::TEXT), (&id, Type::INT8)]).await?;
+        let Some(row) = reply.rows.first() else { return Ok(None) };
+        Ok(Some(MoveRecord {
+            epoch: get(row, "epoch")?,
+            from: get(row, "moved_from")?,
+            to: get(row, "moved_to")?,
+            reason: get(row, "reason")?,
+            at_us: get(row, "at_us")?,
+        }))
     }
 
     pub(super) async fn close(&self, life: Life, known_epoch: i64, why: &str) -> Result<bool, LedgerError> {
