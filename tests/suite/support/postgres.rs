@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::NoTls;
 
 /// How long anything of the server's may take.
@@ -203,6 +203,24 @@ impl Postgres {
         let output =
             self.client("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
         text(output.expect("psql can be run"))
+    }
+
+    /// A dump that puts back the ledger over whatever is there.
+    pub fn dump(&self) -> NamedTempFile {
+        let file = NamedTempFile::new().expect("a temporary file");
+        let out = Stdio::from(fs::File::create(file.path()).expect("it can be written"));
+        run(self.client("pg_dump").args(["--clean", "--if-exists", "-n", "blockhouse"]).stdout(out));
+        file
+    }
+
+    /// Puts a dump in the place of what is there.
+    pub fn restore(&self, dump: &NamedTempFile) {
+        let input = Stdio::from(fs::File::open(dump.path()).expect("it can be read"));
+        run(self
+            .client("psql")
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
+            .stdin(input)
+            .stdout(Stdio::null()));
     }
 
     /// A session of its own, that can hold locks while others wait.
