@@ -88,6 +88,11 @@ impl Link {
         self.asked.borrow().iter().filter(|(at, kind)| *at >= since && *kind == what).count()
     }
 
+    /// When it was asked for what, since `since`.
+    pub fn asked(&self, since: Instant) -> Vec<(Instant, &'static str)> {
+        self.asked.borrow().iter().filter(|(at, _)| *at >= since).copied().collect()
+    }
+
     /// The most requests that were under way at once.
     pub fn most_under_way(&self) -> usize {
         self.most_under_way.get()
