@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+#[path = "memory/histories.rs"]
+mod histories;
 
 mod memory {
     use std::rc::Rc;

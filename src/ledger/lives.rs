@@ -32,6 +32,17 @@ pub enum Reported {
     Waits(String),
 }
 
+/// What became of a life that somebody condemned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condemned {
+    /// It ended.
+    Closed,
+    /// The ledger that answers is in another one, or closed already: nothing was changed.
+    Elsewhere,
+    /// The engine keeps one life for good.
+    OnlyLife,
+}
+
 /// How an operator accepts a failover.
 #[derive(Debug, Clone, Default)]
 pub struct Accept {

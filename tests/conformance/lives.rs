@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blockhouse::block::witness::Kind;
 use blockhouse::block::{Life, OnFailover, SequenceFacts, Stamp, Witness};
-use blockhouse::ledger::{Accept, Admin, LedgerError, Report, Reported, SequenceChange, State};
+use blockhouse::ledger::{Accept, Admin, Condemned, LedgerError, Report, Reported, SequenceChange, State};
 use uuid::Uuid;
 
 use super::*;
@@ -147,9 +147,9 @@ pub async fn another_line_of_history_waits_and_comes_along(bed: &dyn Lived) {
     bed.restart();
     let life = closed(&*ledger, known).await;
     let elsewhere = Life { epoch: 7, token: Uuid::from_u128(7) };
-    // What was said stays said.
-    for _ in 0..2 {
-        waits(&*ledger, &knowing(life, elsewhere, 0, 0), "did not lead here").await;
+    // What was said stays said, whoever of the cluster speaks next.
+    for said in [knowing(life, elsewhere, 0, 0), knowing_nothing(life), knowing(life, known, 0, 0)] {
+        waits(&*ledger, &said, "did not lead here").await;
     }
     accepted(&*ledger, &Accept::default()).await;
     for followed in [known, elsewhere] {
@@ -217,9 +217,11 @@ pub async fn a_sequence_and_a_generation_that_a_failover_lost_are_brought_back(b
 pub async fn a_life_is_condemned_by_its_name_only(bed: &dyn Lived) {
     let (ledger, known, _) = begin(bed).await;
     let other = Life { epoch: 1, token: Uuid::from_u128(1) };
-    ledger.condemn(other, 1, "it is another server's").await.unwrap();
+    assert_eq!(ledger.condemn(other, 1, "it is another server's").await.unwrap(), Condemned::Elsewhere);
     assert_eq!(life(&*ledger).await, known, "a flipping pooler can't close the good one");
-    ledger.condemn(known, 9, "the counter lies below what is known").await.unwrap();
+    let below = "the counter lies below what is known";
+    assert_eq!(ledger.condemn(known, 9, below).await.unwrap(), Condemned::Closed);
+    assert_eq!(ledger.condemn(known, 9, below).await.unwrap(), Condemned::Elsewhere);
     assert_eq!(closed(&*ledger, known).await.epoch, 10);
 }
 
@@ -264,8 +266,10 @@ pub async fn who_knows_that_it_waits_or_that_nothing_capped_it_keeps_it_from_jum
         waits(&*ledger, said, "cluster alpha knows a ledger that waits").await;
     }
     let uncapped = SequenceFacts { failover_gap: 0, ..facts_of("tasks", 1) };
-    let knows_no_gap = Report { sequences: vec![(uncapped, 10)], ..fresh };
-    waits(&*ledger, &of("beta", knows_no_gap), "sequence tasks has no failover_gap").await;
+    let knows_no_gap = Report { sequences: vec![(uncapped, 10)], ..fresh.clone() };
+    for said in [knows_no_gap, fresh] {
+        waits(&*ledger, &of("beta", said), "sequence tasks has no failover_gap").await;
+    }
 }
 
 pub async fn a_sequence_without_a_gap_keeps_a_ledger_from_jumping(bed: &dyn Lived) {

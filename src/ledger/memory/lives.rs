@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::super::{
     Accept, Accepted, LifeRecord, Move, MoveRecord, Report, ReportRecord, Reported, SequenceRow, State,
 };
-use super::{HOUR_US, Stored, Tables};
+use super::HOUR_US;
+use super::tables::{Stored, Tables};
 use crate::block::{Hour, Life, OnFailover, SequenceFacts};
 
 /// A report is this fresh if it was read so shortly before the last record of the life that ended.
@@ -71,10 +72,20 @@ pub(super) struct Lives {
 struct Told {
     answers: Uuid,
     reporter: Arc<str>,
-    follows: Option<Life>,
+    /// Its processes may follow several.
+    follows: BTreeSet<(i64, Uuid)>,
     read_at_us: Option<i64>,
     on_failover: Option<OnFailover>,
-    sequences: BTreeMap<Arc<str>, (SequenceFacts, i64)>,
+    sequences: BTreeMap<Arc<str>, Said>,
+}
+
+/// What one cluster knows of one sequence.
+#[derive(Debug, Clone)]
+struct Said {
+    facts: SequenceFacts,
+    high_water: i64,
+    /// Somebody of it knows of no gap: nothing capped the sequence.
+    uncapped: bool,
 }
 
 /// What is known of one sequence, by the ledger and by every report that answers the present closing.
@@ -158,10 +169,8 @@ impl Tables {
         let answers = self.answers();
         let other: Vec<String> = answers
             .iter()
-            .filter_map(|(name, told)| Some((name, told.follows.filter(|life| !self.lives.hold(*life))?)))
-            .map(|(name, life)| {
-                format!("cluster {name} follows life {}, which did not lead here", life.epoch)
-            })
+            .flat_map(|(name, told)| self.foreign(told).map(move |life| (name, life.epoch)))
+            .map(|(name, epoch)| format!("cluster {name} follows life {epoch}, which did not lead here"))
             .collect();
         let known = self.known();
         let above: Vec<String> = known
@@ -269,7 +278,7 @@ impl Tables {
             ReportRecord {
                 cluster: name.clone(),
                 reporter: told.map(|told| told.reporter.to_string()),
-                follows: told.and_then(|told| told.follows).map(|life| life.epoch),
+                follows: told.and_then(|told| told.follows.last()).map(|(epoch, _)| *epoch),
                 read_at_us: told.and_then(|told| told.read_at_us),
             }
         };
@@ -297,6 +306,12 @@ impl Tables {
         self.lives.reports.iter().filter(|(_, told)| told.answers == token).collect()
     }
 
+    /// The lives that a cluster follows and that did not lead here.
+    fn foreign<'a>(&'a self, told: &'a Told) -> impl Iterator<Item = Life> + 'a {
+        let lives = told.follows.iter().map(|(epoch, token)| Life { epoch: *epoch, token: *token });
+        lives.filter(|life| !self.lives.hold(*life))
+    }
+
     /// The clusters that are waited for and haven't reported, but for those that somebody does without.
     fn missing(&self, without: &[String]) -> Vec<String> {
         let answers = self.answers();
@@ -313,7 +328,8 @@ impl Tables {
             (Arc::clone(name), Known { facts, here: true, granted, reported: None, capped })
         });
         let mut known: BTreeMap<_, _> = here.collect();
-        for (facts, high_water) in self.answers().into_iter().flat_map(|(_, told)| told.sequences.values()) {
+        for said in self.answers().into_iter().flat_map(|(_, told)| told.sequences.values()) {
+            let Said { facts, high_water, uncapped } = said;
             let known = known.entry(Arc::clone(&facts.name)).or_insert_with(|| Known {
                 facts: SequenceFacts { retired: false, ..facts.clone() },
                 here: false,
@@ -322,7 +338,7 @@ impl Tables {
                 capped: true,
             });
             known.reported = known.reported.max(Some(*high_water));
-            known.capped &= facts.failover_gap > 0;
+            known.capped &= !uncapped;
             let ours = &mut known.facts;
             ours.generation = ours.generation.max(facts.generation);
             ours.failover_gap = ours.failover_gap.max(facts.failover_gap);
@@ -382,8 +398,7 @@ impl Tables {
         let followed: BTreeSet<(i64, Uuid)> = self
             .answers()
             .into_iter()
-            .filter_map(|(_, told)| told.follows)
-            .filter(|life| !self.lives.hold(*life))
+            .flat_map(|(_, told)| self.foreign(told))
             .map(|life| (life.epoch, life.token))
             .collect();
         let mut record = |life, reason: String| {
@@ -413,30 +428,30 @@ fn step(known: &Known, above: i64, gap: i64) -> Move {
     }
 }
 
-/// What a cluster has said in all, with `report`.
+/// What a cluster has said in all, with `report`: nothing of it is taken back.
 fn tell(said: Option<Told>, report: &Report) -> Told {
-    let facts = report.sequences.iter();
-    let mut told = Told {
+    let mut told = said.unwrap_or_else(|| Told {
         answers: report.closed.token,
         reporter: Arc::clone(&report.holder),
-        follows: report.follows,
-        read_at_us: report.read_at_us,
-        on_failover: report.on_failover,
-        sequences: facts.map(|(facts, high)| (Arc::clone(&facts.name), (facts.clone(), *high))).collect(),
-    };
-    let Some(said) = said else { return told };
-    if said.follows.is_some_and(|life| told.follows.is_some_and(|told| life.epoch > told.epoch)) {
-        told.follows = said.follows;
+        follows: BTreeSet::new(),
+        read_at_us: None,
+        on_failover: None,
+        sequences: BTreeMap::new(),
+    });
+    told.reporter = Arc::clone(&report.holder);
+    told.follows.extend(report.follows.map(|life| (life.epoch, life.token)));
+    told.read_at_us = told.read_at_us.max(report.read_at_us);
+    if told.on_failover != Some(OnFailover::Wait) {
+        told.on_failover = report.on_failover.or(told.on_failover);
     }
-    told.read_at_us = told.read_at_us.max(said.read_at_us);
-    if said.on_failover == Some(OnFailover::Wait) {
-        told.on_failover = said.on_failover;
-    }
-    for (name, (facts, high_water)) in said.sequences {
-        let (known, high) = told.sequences.entry(name).or_insert_with(|| (facts.clone(), high_water));
-        *high = high_water.max(*high);
-        known.generation = known.generation.max(facts.generation);
-        known.failover_gap = known.failover_gap.max(facts.failover_gap);
+    for (facts, high_water) in &report.sequences {
+        let uncapped = facts.failover_gap == 0;
+        let said = || Said { facts: facts.clone(), high_water: *high_water, uncapped };
+        let known = told.sequences.entry(Arc::clone(&facts.name)).or_insert_with(said);
+        known.high_water = known.high_water.max(*high_water);
+        known.uncapped |= uncapped;
+        known.facts.generation = known.facts.generation.max(facts.generation);
+        known.facts.failover_gap = known.facts.failover_gap.max(facts.failover_gap);
     }
     told
 }

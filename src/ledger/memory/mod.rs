@@ -1,6 +1,7 @@
 //! A ledger in memory: for simulation and tests, where time is virtual and everything repeats.
 
 mod lives;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,13 +11,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::lives::{Lives, Place};
-use super::decide::{self, Capped, LedgerRow};
+use self::tables::{Led, Stored, Tables};
+use super::decide::{self, LedgerRow};
 use super::{
-    Accept, Accepted, Admin, Answer, ClusterSeen, Created, Expected, Facts, Grant, GrantRecord, GrantRequest,
-    History, HourOfDemand, Lease, LeaseRecord, Ledger, LedgerError, Migrated, MoveRecord, NewSequence,
+    Accept, Accepted, Admin, Answer, ClusterSeen, Condemned, Created, Expected, Facts, Grant, GrantRecord,
+    GrantRequest, History, HourOfDemand, Lease, Ledger, LedgerError, Migrated, MoveRecord, NewSequence,
     Report, Reported, SequenceChange, SequenceRow, State,
 };
-use crate::block::{Hour, Identity, Life, OnFailover, Witness};
+use crate::block::{Identity, Life, OnFailover, Witness};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -43,44 +45,6 @@ struct Server {
     here: Place,
     rng: fastrand::Rng,
     tables: Tables,
-}
-
-/// Everything it stores.
-#[derive(Clone)]
-struct Tables {
-    started: Instant,
-    /// By how much its clock is ahead, in µs.
-    ahead_us: i64,
-    lives: Lives,
-    ledger: LedgerRow,
-    sequences: BTreeMap<Arc<str>, Stored>,
-    /// By cluster.
-    leases: BTreeMap<String, Led>,
-    /// By cluster: who has which catalogue.
-    seen: BTreeMap<String, Vec<Witness>>,
-    /// By cluster, hour and sequence.
-    demand: BTreeMap<(String, i64, Arc<str>), i64>,
-}
-
-/// Who leads a cluster, or led last.
-#[derive(Debug, Clone)]
-struct Led {
-    leader: Arc<str>,
-    renewed_us: i64,
-    end_us: i64,
-    /// Whether its report is waited for.
-    awaited: bool,
-}
-
-/// One sequence.
-#[derive(Clone)]
-struct Stored {
-    row: SequenceRow,
-    hour: Hour,
-    /// A cap that stays until every cluster knows of a looser one.
-    held: Option<i64>,
-    /// Its grants, by first ID.
-    records: BTreeMap<i64, GrantRecord>,
 }
 
 impl Memory {
@@ -209,144 +173,6 @@ impl Memory {
     }
 }
 
-impl Tables {
-    fn now_us(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX).saturating_add(self.ahead_us)
-    }
-
-    fn rows(&self) -> Vec<SequenceRow> {
-        self.sequences.values().map(|stored| stored.row.clone()).collect()
-    }
-
-    fn grant(&mut self, request: &GrantRequest) -> Result<Grant, LedgerError> {
-        let at_us = self.now_us();
-        let Some(Stored { row, hour, held, records }) = self.sequences.get_mut(&request.sequence) else {
-            let capped = Capped { hour: &Hour::default(), held: None, now_us: at_us };
-            return decide::grant(&self.ledger, None, 0, request, &capped);
-        };
-        let capped = Capped { hour, held: *held, now_us: at_us };
-        let recorded = records.last_key_value().map_or(0, |(_, record)| record.span.last());
-        let grant = decide::grant(&self.ledger, Some(row), recorded, request, &capped)?;
-        (row.granted, row.grants) = (grant.span.last(), grant.number);
-        hour.add(grant.span.count(), Hour::slot_of(at_us));
-        records.insert(grant.span.first(), decide::record(&grant, request, at_us));
-        Ok(grant)
-    }
-
-    fn create(&mut self, new: &NewSequence) -> Result<Created, LedgerError> {
-        let row = decide::first_row(new)?;
-        if let Some(Stored { row, .. }) = self.sequences.get(&new.name) {
-            decide::taken(new)?;
-            return Ok(Created { row: row.clone(), new: false });
-        }
-        let stored = Stored { row: row.clone(), hour: Hour::default(), held: None, records: BTreeMap::new() };
-        self.sequences.insert(new.name.clone(), stored);
-        self.ledger.catalogue_version += 1;
-        Ok(Created { row, new: true })
-    }
-
-    /// Where a gap would cap a sequence, it must cover the last hour.
-    fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
-        let (Some(gap), OnFailover::Jump) = (gap, self.ledger.on_failover) else { return Ok(()) };
-        let stored = self.sequences.get(sequence);
-        let over =
-            stored.and_then(|Stored { row, hour, .. }| decide::over(&row.facts, gap, hour, self.now_us()));
-        decide::may_cap(over.as_slice())
-    }
-
-    fn set_on_failover(&mut self, to: OnFailover) -> Result<(), LedgerError> {
-        if to == self.ledger.on_failover {
-            return Ok(());
-        }
-        if to == OnFailover::Jump {
-            if let State::Closed(why) = &self.ledger.state {
-                return Err(LedgerError::Closed(why.to_string()));
-            }
-            let now_us = self.now_us();
-            let sequences = self.sequences.values();
-            let over = |Stored { row, hour, .. }: &Stored| {
-                decide::over(&row.facts, row.facts.failover_gap, hour, now_us)
-            };
-            decide::may_cap(&sequences.filter_map(over).collect::<Vec<_>>())?;
-        }
-        let before = self.ledger.on_failover;
-        for Stored { row, held, .. } in self.sequences.values_mut() {
-            *held = decide::cap(before, row.facts.failover_gap, *held);
-        }
-        self.ledger.on_failover = to;
-        self.ledger.catalogue_version += 1;
-        self.loosen();
-        Ok(())
-    }
-
-    fn prune(&mut self, keep: Duration, limit: u32) -> u64 {
-        let before_us = self.now_us().saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
-        let mut deleted = 0;
-        for Stored { records, .. } in self.sequences.values_mut() {
-            while records.len() > 1 && deleted < u64::from(limit) {
-                match records.first_entry().filter(|oldest| oldest.get().at_us < before_us) {
-                    Some(oldest) => oldest.remove(),
-                    None => break,
-                };
-                deleted += 1;
-            }
-        }
-        deleted
-    }
-
-    fn add_demand(&mut self, cluster: &str, used: &[(Arc<str>, i64)]) {
-        let hour = self.now_us() / HOUR_US;
-        self.demand.retain(|(_, then, _), _| hour - then < 24);
-        for (sequence, ids) in used.iter().filter(|(_, ids)| *ids > 0) {
-            let sum = self.demand.entry((cluster.to_owned(), hour, sequence.clone())).or_default();
-            *sum = sum.saturating_add(*ids);
-        }
-    }
-
-    fn demand(&self, cluster: &str) -> Vec<HourOfDemand> {
-        let hour = self.now_us() / HOUR_US;
-        let hours = self.demand.iter().filter(|((whose, then, _), _)| whose == cluster && hour - then < 24);
-        hours
-            .map(|((_, then, sequence), ids)| HourOfDemand {
-                sequence: sequence.clone(),
-                hours_ago: u8::try_from(hour - then).unwrap_or(0),
-                ids: *ids,
-            })
-            .collect()
-    }
-
-    fn seen(&self) -> Vec<ClusterSeen> {
-        let now_us = self.now_us();
-        let mut by_cluster: BTreeMap<String, ClusterSeen> = BTreeMap::new();
-        let led = self.leases.iter().filter(|(_, lease)| lease.end_us > now_us);
-        led.for_each(|(cluster, _)| by_cluster.entry(cluster.clone()).or_default().led = true);
-        let records = self.sequences.values().flat_map(|stored| stored.records.values());
-        for record in records.filter(|record| record.at_us > now_us - HOUR_US) {
-            let holders = &mut by_cluster.entry(record.cluster.clone()).or_default().holders;
-            if let Err(at) = holders.binary_search(&record.holder) {
-                holders.insert(at, record.holder.clone());
-            }
-        }
-        let seen = |cluster: &str| self.seen.get(cluster).cloned().unwrap_or_default();
-        by_cluster
-            .into_iter()
-            .map(|(cluster, found)| ClusterSeen { seen: seen(&cluster), cluster, ..found })
-            .collect()
-    }
-
-    fn leases(&self) -> Vec<LeaseRecord> {
-        let now_us = self.now_us();
-        let leases = self.leases.iter();
-        leases
-            .map(|(cluster, lease)| LeaseRecord {
-                cluster: cluster.clone(),
-                leader: lease.leader.to_string(),
-                seconds_left: (lease.end_us - now_us).div_euclid(1_000_000),
-            })
-            .collect()
-    }
-}
-
 impl Ledger for Memory {
     fn facts(&self, known: Option<Life>) -> Answer<'_, Facts> {
         self.answer_to(known, move |Server { tables, .. }| {
@@ -423,10 +249,13 @@ impl Ledger for Memory {
         })
     }
 
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
         self.answer_to(Some(life), move |Server { tables, rng, .. }| {
-            tables.close(life, known_epoch, why, uuid(rng));
-            Ok(true)
+            Ok(if tables.close(life, known_epoch, why, uuid(rng)) {
+                Condemned::Closed
+            } else {
+                Condemned::Elsewhere
+            })
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Accept, Accepted, LedgerError, Move, MoveRecord, Report, Reported};
+use super::super::{Accept, Accepted, Condemned, LedgerError, Move, MoveRecord, Report, Reported};
 use super::Postgres;
 use super::connection::Params;
 use super::facts::get;
@@ -73,15 +73,22 @@ impl Postgres {
         }))
     }
 
-    pub(super) async fn close(&self, life: Life, known_epoch: i64, why: &str) -> Result<bool, LedgerError> {
-        let sql = "SELECT blockhouse.close($1, $2, $3, $4)";
+    pub(super) async fn close(
+        &self,
+        life: Life,
+        known_epoch: i64,
+        why: &str,
+    ) -> Result<Condemned, LedgerError> {
+        let sql = "SELECT blockhouse.close($1, $2, $3, $4) AS closed";
         let params: Params<'_> = &[
             (&life.epoch, Type::INT8),
             (&life.token, Type::UUID),
             (&known_epoch, Type::INT8),
             (&why, Type::TEXT),
         ];
-        self.ask(Effect::Writes, sql, params).await.map(|_| true)
+        let reply = self.ask(Effect::Writes, sql, params).await?;
+        let closed = reply.rows.first().map(|row| get::<bool>(row, "closed")).transpose()?;
+        Ok(if closed == Some(true) { Condemned::Closed } else { Condemned::Elsewhere })
     }
 
     pub(super) async fn accept_failover(

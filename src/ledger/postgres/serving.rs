@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::super::{
-    Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+    Answer, Change, Condemned, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report,
+    Reported,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -158,7 +159,7 @@ impl Ledger for Postgres {
         Box::pin(self.send_report(report))
     }
 
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
         Box::pin(self.close(life, known_epoch, why))
     }
 

@@ -106,7 +106,7 @@ RETURNS TABLE (sequence text, here boolean, granted bigint, reported bigint, gen
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WITH told AS (
         SELECT r.sequence, max(r.high_water) AS high_water, max(r.generation) AS generation, max(r.failover_gap) AS failover_gap,
-               min(r.failover_gap) AS least_gap,
+               bool_or(r.uncapped) AS uncapped,
                min(r.first) AS first, max(r.last) AS last, max(r.block_size) AS block_size, max(r.buffer_seconds) AS buffer_seconds
           FROM blockhouse.reports AS r JOIN blockhouse.ledger AS l ON r.answers = l.token
          GROUP BY r.sequence
@@ -114,7 +114,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(s.name, t.sequence), s.name IS NOT NULL, coalesce(s.granted, t.first - 1), t.high_water,
            greatest(s.generation, t.generation), coalesce(s.first, t.first), coalesce(s.last, t.last),
            coalesce(s.block_size, t.block_size), CASE WHEN s.name IS NULL THEN t.buffer_seconds ELSE s.buffer_seconds END,
-           greatest(s.failover_gap, t.failover_gap), least(s.failover_gap, t.least_gap) > 0, coalesce(s.retired, false)
+           greatest(s.failover_gap, t.failover_gap), coalesce(s.failover_gap > 0, true) AND NOT coalesce(t.uncapped, false), coalesce(s.retired, false)
       FROM blockhouse.sequences AS s FULL JOIN told AS t ON t.sequence = s.name
 $$;
 
@@ -143,13 +143,13 @@ BEGIN
       FROM blockhouse.known() AS k WHERE k.sequence = s.name AND k.generation > s.generation;
     -- Who follows another line comes along: that life led here by an operator's word, and the one that begins lies above it.
     UPDATE blockhouse.ledger AS o SET epoch = t.epoch + 1, token = gen_random_uuid()
-      FROM (SELECT max(c.known_epoch) AS epoch FROM blockhouse.clusters AS c, blockhouse.ledger AS l
-             WHERE c.answers = l.token AND NOT EXISTS (
-                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token)) AS t
+      FROM (SELECT max(f.epoch) AS epoch FROM blockhouse.followed AS f
+             WHERE f.answers = closing AND NOT EXISTS (
+                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = f.epoch AND v.token = f.token)) AS t
      WHERE t.epoch >= o.epoch;
     INSERT INTO blockhouse.lives (epoch, token, reason)
-    SELECT DISTINCT c.known_epoch, c.known_token, 'followed by clusters when ' || why
-      FROM blockhouse.clusters AS c WHERE c.answers = closing AND c.known_epoch IS NOT NULL
+    SELECT DISTINCT f.epoch, f.token, 'followed by clusters when ' || why
+      FROM blockhouse.followed AS f WHERE f.answers = closing
     UNION SELECT l.epoch, l.token, why FROM blockhouse.ledger AS l
     ON CONFLICT DO NOTHING;
     SELECT * INTO begun FROM blockhouse.ledger;
@@ -187,10 +187,10 @@ BEGIN
     END IF;
     outcome := 'waits';
     absent := blockhouse.missing('{}');
-    SELECT string_agg(format('cluster %s follows life %s, which did not lead here', c.name, c.known_epoch), '; ') INTO other
-      FROM blockhouse.clusters AS c
-     WHERE c.answers = l.token AND c.known_epoch IS NOT NULL
-       AND NOT EXISTS (SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token);
+    SELECT string_agg(format('cluster %s follows life %s, which did not lead here', f.cluster, f.epoch), '; ') INTO other
+      FROM blockhouse.followed AS f
+     WHERE f.answers = l.token
+       AND NOT EXISTS (SELECT FROM blockhouse.lives AS v WHERE v.epoch = f.epoch AND v.token = f.token);
     SELECT string_agg(format('%s of sequence %s is known, its counter stands at %s', k.reported, k.sequence, k.granted), '; ')
       INTO above FROM blockhouse.known() AS k WHERE k.reported > k.granted OR NOT k.here;
     IF absent IS NOT NULL THEN
@@ -258,18 +258,23 @@ BEGIN
         ON CONFLICT (name) DO NOTHING;
     UPDATE blockhouse.clusters AS c
        SET answers = l.token, reporter = by_holder,
-           known_epoch = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_epoch ELSE life_epoch END,
-           known_token = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_token ELSE life_token END,
+           known_epoch = CASE WHEN c.answers = l.token THEN greatest(c.known_epoch, life_epoch) ELSE life_epoch END,
            read_at = CASE WHEN c.answers = l.token THEN greatest(c.read_at, read_now) ELSE read_now END,
-           known_on_failover = CASE WHEN c.answers = l.token AND c.known_on_failover = 'wait' THEN 'wait' ELSE told_on_failover END
+           known_on_failover = CASE WHEN c.answers IS DISTINCT FROM l.token THEN told_on_failover
+                                    WHEN c.known_on_failover = 'wait' THEN 'wait'
+                                    ELSE coalesce(told_on_failover, c.known_on_failover) END
      WHERE c.name = of_cluster AND (c.leader = by_holder OR c.lease_ends <= clock_timestamp());
     IF NOT FOUND THEN
         -- It isn't for them to speak; but anybody may see whether all that is needed was said.
         SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o; RETURN;
     END IF;
+    DELETE FROM blockhouse.followed WHERE cluster = of_cluster AND answers <> l.token;
+    INSERT INTO blockhouse.followed (cluster, answers, epoch, token)
+    SELECT of_cluster, l.token, life_epoch, life_token WHERE life_epoch IS NOT NULL
+    ON CONFLICT DO NOTHING;
     INSERT INTO blockhouse.reports AS r
-        (cluster, sequence, answers, high_water, generation, first, last, block_size, buffer_seconds, failover_gap)
-    SELECT of_cluster, t.name, l.token, t.high_water, t.generation, t.first, t.last, t.block_size, t.buffer, t.gap
+        (cluster, sequence, answers, high_water, generation, first, last, block_size, buffer_seconds, failover_gap, uncapped)
+    SELECT of_cluster, t.name, l.token, t.high_water, t.generation, t.first, t.last, t.block_size, t.buffer, t.gap, t.gap = 0
       FROM unnest(names, high_waters, generations, firsts, lasts, block_sizes, buffers, gaps)
            AS t (name, high_water, generation, first, last, block_size, buffer, gap)
     ON CONFLICT (cluster, sequence) DO UPDATE
@@ -277,6 +282,7 @@ BEGIN
            high_water = CASE WHEN r.answers = excluded.answers THEN greatest(r.high_water, excluded.high_water) ELSE excluded.high_water END,
            generation = CASE WHEN r.answers = excluded.answers THEN greatest(r.generation, excluded.generation) ELSE excluded.generation END,
            failover_gap = CASE WHEN r.answers = excluded.answers THEN greatest(r.failover_gap, excluded.failover_gap) ELSE excluded.failover_gap END,
+           uncapped = excluded.uncapped OR (r.answers = excluded.answers AND r.uncapped),
            first = excluded.first, last = excluded.last, block_size = excluded.block_size, buffer_seconds = excluded.buffer_seconds;
     SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o;
 END $$;
