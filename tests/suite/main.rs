@@ -27,4 +27,5 @@ mod outages;
 mod pods;
 mod process;
 mod reload;
+mod restarts;
 mod service;
