@@ -17,6 +17,7 @@ mod embedded;
 mod faults_ledger;
 mod faults_pods;
 mod generations;
+mod halts;
 mod harness;
 mod herd;
 mod ledger;
