@@ -171,6 +171,19 @@ impl Postgres {
         assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "the standby was promoted");
     }
 
+    /// The ledger's schema as a dump, which makes it anew.
+    pub fn dumped(&self) -> String {
+        run(self.client("pg_dump").args(["--clean", "--schema=blockhouse"]))
+    }
+
+    /// Carries a dump out in one transaction: nobody sees half of it.
+    pub fn carry_out(&self, dump: &str) {
+        self.give("dump.sql", dump);
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f"]);
+        run(psql.arg(self.data().join("dump.sql")));
+    }
+
     /// Keeps a copy of the stopped server's files.
     pub fn set_files_aside(&self) {
         self.copy_files("data", "aside");
