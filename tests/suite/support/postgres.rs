@@ -95,6 +95,10 @@ impl Postgres {
 
     /// Starts it again on the same port after [`Postgres::stop`] or [`Postgres::crash`].
     pub fn launch(&mut self) {
+        self.launch_on("127.0.0.1");
+    }
+
+    fn launch_on(&mut self, listen: &str) {
         assert!(self.server.is_none(), "the server runs already");
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
         let log = log.expect("the log can be opened");
@@ -103,7 +107,7 @@ impl Postgres {
             .command("postgres")
             .arg("-D")
             .arg(self.data())
-            .args(["-h", "127.0.0.1", "-p"])
+            .args(["-h", listen, "-p"])
             .arg(self.port.to_string())
             .arg("-k")
             .arg(self.folder.path())
@@ -126,6 +130,24 @@ impl Postgres {
     /// Ends it at once, as a crash would.
     pub fn crash(&mut self) {
         self.end("QUIT");
+    }
+
+    /// Lets nobody in any more: the first half of a smart shutdown. Those who are connected are served on.
+    pub fn close_the_door(&self) {
+        kill("TERM", &[self.server.as_ref().expect("the server runs").id()]);
+    }
+
+    /// The other half: it ends by itself once everybody has left.
+    pub fn stop_when_left(&mut self) {
+        self.end("TERM");
+    }
+
+    /// Changes what a stopped server has recorded, unseen: only a socket in its folder leads to it meanwhile.
+    pub fn change_unseen(&mut self, sql: &str) {
+        self.launch_on("");
+        let mut psql = self.client("psql");
+        run(psql.env("PGHOST", self.folder.path()).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]));
+        self.stop();
     }
 
     /// Stops and starts it, with the same data.
@@ -213,7 +235,7 @@ impl Postgres {
         file
     }
 
-    /// Puts a dump in the place of what is there.
+    /// Puts a dump in the place of what is there, in one transaction: nobody sees half of it.
     pub fn restore(&self, dump: &NamedTempFile) {
         let input = Stdio::from(fs::File::open(dump.path()).expect("it can be read"));
         run(self
