@@ -19,6 +19,7 @@ mod faults_pods;
 mod generations;
 mod harness;
 mod herd;
+mod histories;
 mod ledger;
 mod ledger_conformance;
 mod lives;
