@@ -20,6 +20,7 @@ mod generations;
 mod halts;
 mod harness;
 mod herd;
+mod histories;
 mod ledger;
 mod ledger_conformance;
 mod lives;

@@ -25,6 +25,12 @@ impl Checker {
         given.get(sequence).into_iter().flatten().map(|span| span.count()).sum()
     }
 
+    /// The greatest ID handed out of one sequence, 0 if none was.
+    pub fn greatest(&self, sequence: &str) -> i64 {
+        let given = self.0.lock().expect("no holder panics");
+        given.get(sequence).into_iter().flatten().map(|span| span.last()).max().unwrap_or(0)
+    }
+
     /// Every pair of neighbours, by first ID, that share an ID. Empty if and only if no ID was handed out twice.
     pub fn duplicates(&self) -> Vec<String> {
         let given = self.0.lock().expect("no holder panics");
