@@ -1,5 +1,7 @@
 //! A ledger that may have gone back in time (S3): closed for everybody, the reason said wherever somebody looks, and the pods serve on.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -56,7 +58,9 @@ async fn a_dump_restored_over_the_ledger_is_closed_and_the_pods_serve_on() {
     wait::until(NOTICE, "grants that the dump lacks", async || counters(cluster.ledger()) != dumped).await;
 
     // Read in the transaction that restores, before anybody else can see the ledger again.
-    cluster.ledger().restore(&format!("{dump}\nCREATE TABLE public.restored AS {COUNTERS};\n"));
+    let mut more = File::options().append(true).open(dump.path()).expect("the dump can be added to");
+    writeln!(more, "CREATE TABLE public.restored AS {COUNTERS};").expect("the dump can be added to");
+    cluster.ledger().restore(&dump);
 
     assert_closed_for_everybody(&mut cluster, load, "restoring a dump").await;
     let restored = cluster.ledger().psql("SELECT counters FROM public.restored");

@@ -248,12 +248,15 @@ impl Postgres {
         file
     }
 
-    /// Puts back what was dumped.
+    /// Puts a dump in the place of what is there, in one transaction: nobody sees half of it.
     pub fn restore(&self, dump: &NamedTempFile) {
         let input = Stdio::from(dump.reopen().expect("the file can be read"));
         let mut psql = self.client("psql");
-        let restored =
-            psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(input).stdout(Stdio::null()).status();
+        let restored = psql
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"])
+            .stdin(input)
+            .stdout(Stdio::null())
+            .status();
         assert!(restored.expect("psql can be run").success());
     }
 
@@ -294,24 +297,6 @@ impl Postgres {
         let output =
             self.client("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]).output();
         text(output.expect("psql can be run"))
-    }
-
-    /// A dump that puts back the ledger over whatever is there.
-    pub fn dump(&self) -> NamedTempFile {
-        let file = NamedTempFile::new().expect("a temporary file");
-        let out = Stdio::from(fs::File::create(file.path()).expect("it can be written"));
-        run(self.client("pg_dump").args(["--clean", "--if-exists", "-n", "blockhouse"]).stdout(out));
-        file
-    }
-
-    /// Puts a dump in the place of what is there, in one transaction: nobody sees half of it.
-    pub fn restore(&self, dump: &NamedTempFile) {
-        let input = Stdio::from(fs::File::open(dump.path()).expect("it can be read"));
-        run(self
-            .client("psql")
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
-            .stdin(input)
-            .stdout(Stdio::null()));
     }
 
     /// A session of its own, that can hold locks while others wait.
