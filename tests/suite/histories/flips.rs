@@ -103,8 +103,16 @@ async fn a_pooler_that_flips_between_two_primaries_at_every_transaction() {
     is_accepted(&cluster).await;
     for process in cluster.allocators.iter().chain(&cluster.hydrators) {
         until_in_life(process, 2).await;
-        until_problem(process, "it may be an old primary", "point ledger.url").await;
     }
+    // Each says what the server that it met last is to it; somebody has met the old one.
+    wait::until(3 * NOTICE, "somebody says what the old one is", async || {
+        let mut said = String::new();
+        for process in cluster.allocators.iter().chain(&cluster.hydrators) {
+            said += &process.status().await["problems"].to_string();
+        }
+        said.contains("it may be an old primary") && said.contains("point ledger.url")
+    })
+    .await;
     let grants = "SELECT count(*) FROM blockhouse.grants";
     let granted = old.psql(grants);
     until_flipped(&flipper).await;
