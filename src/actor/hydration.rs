@@ -134,8 +134,8 @@ impl Hydration {
         }
         // What the pods are told is never older than what they know: a generation is not lowered.
         self.pods.heartbeat().await;
-        let known = Arc::clone(&self.process.known.load());
-        self.tell(&known).await;
+        let (read_at_us, known) = self.process.known.dated();
+        self.tell(&known, read_at_us.unwrap_or(0)).await;
         let measured = self.measure(&known).await;
         self.count_use(&known, &measured);
         self.save_demand().await?;
@@ -204,7 +204,7 @@ impl Hydration {
     }
 
     /// Writes identity, catalogue and high water to every pod, monotonically.
-    async fn tell(&self, known: &Snapshot) {
+    async fn tell(&self, known: &Snapshot, read_at_us: i64) {
         let Some(identity) = known.identity.clone() else { return };
         let notice = Notice {
             identity,
@@ -214,7 +214,7 @@ impl Hydration {
                 .sequences()
                 .map(|sequence| (Arc::clone(&sequence.facts.name), sequence.high_water()))
                 .collect(),
-            read_at_us: self.process.known.read_at_us().unwrap_or(0),
+            read_at_us,
         };
         let members = self.pods.usable();
         join_all(members.iter().map(|member| async {

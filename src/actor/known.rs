@@ -1,14 +1,14 @@
 //! What this process knows, shared by its threads: a snapshot that readers take without a lock.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use slog::{Logger, error, info, warn};
 
 use crate::block::{
-    Catalogue, Cause, Counters, Identity, Knowledge, Life, Range, SequenceFacts, Span, Stamp,
+    Age, Catalogue, Cause, Counters, Identity, Knowledge, Life, Range, SequenceFacts, Span, Stamp,
     tripwire::Tripwire,
 };
 use crate::config::Settings;
@@ -103,9 +103,8 @@ pub struct Known {
     snapshot: ArcSwap<Snapshot>,
     inner: Mutex<Inner>,
     cluster: Arc<str>,
-    /// When the ledger's counters were last read, by this process or by whoever wrote them to a pod; by the ledger's clock, in µs
-    /// since 1970. 0 if never.
-    read_at_us: AtomicI64,
+    /// When the ledger's facts and counters were last read, by this process or by whoever wrote them to a pod.
+    age: Age,
     metrics: Metrics,
     log: Logger,
 }
@@ -138,7 +137,7 @@ impl Known {
             snapshot: ArcSwap::default(),
             inner: Mutex::new(Inner { knowledge, kept: BTreeMap::new() }),
             cluster: Arc::clone(&settings.cluster),
-            read_at_us: AtomicI64::new(0),
+            age: Age::default(),
             metrics,
             log,
         }
@@ -179,7 +178,7 @@ impl Known {
         for (name, value) in beat.high_waters.iter().flatten() {
             self.witness(name, *value, address);
         }
-        self.read_at_us.fetch_max(beat.read_at_us.unwrap_or(0), Ordering::AcqRel);
+        self.age.vouch(beat.read_at_us.unwrap_or(0));
         Ok(())
     }
 
@@ -198,21 +197,21 @@ impl Known {
             self.metrics.sequence(name).high_water.fetch_max(*granted, Ordering::AcqRel);
         }
         if open {
-            self.read_at_us.fetch_max(facts.read_at_us, Ordering::AcqRel);
+            self.age.vouch(facts.read_at_us);
         }
         Ok(())
     }
 
-    /// When the ledger's counters were last read, by its own clock (µs since 1970); `None` if never.
-    pub fn read_at_us(&self) -> Option<i64> {
-        Some(self.read_at_us.load(Ordering::Acquire)).filter(|at| *at > 0)
+    /// What is known, and when it was read from the ledger at the latest, by its own clock (µs since 1970), or before; `None` if never.
+    /// High waters that are looked at after this are no older either.
+    pub fn dated(&self) -> (Option<i64>, Arc<Snapshot>) {
+        self.age.of(|| self.snapshot.load_full())
     }
 
     /// What is known here, for a ledger that was closed.
     pub fn report(&self, closed: Life, holder: &Arc<str>) -> Report {
-        let snapshot = self.load();
+        let (read_at_us, snapshot) = self.dated();
         let known = |sequence: &Arc<Sequence>| (sequence.facts.clone(), sequence.high_water());
-        let read_at_us = self.read_at_us();
         Report {
             cluster: Arc::clone(&self.cluster),
             holder: Arc::clone(holder),

@@ -80,6 +80,24 @@ pub struct Catalogue {
     pub sequences: BTreeMap<Arc<str>, SequenceFacts>,
 }
 
+impl Catalogue {
+    /// Says what of it no ledger can have said, for people. Whoever reads a catalogue from memory that others can write to asks
+    /// this first: what follows reckons with the numbers.
+    pub fn check(&self) -> Result<(), String> {
+        match self.sequences.iter().find(|(name, facts)| **name != facts.name || !facts.can_be()) {
+            Some((name, _)) => Err(format!("no ledger has a sequence like its {name:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl SequenceFacts {
+    fn can_be(&self) -> bool {
+        let numbered = self.generation >= 1 && self.block_size >= 1 && self.failover_gap >= 0;
+        is_valid_name(&self.name) && 1 <= self.first && self.first <= self.last && numbered
+    }
+}
+
 /// The longest name of a sequence, in bytes.
 pub const NAME_MAX: usize = 63;
 
@@ -91,4 +109,65 @@ pub fn is_valid_name(name: &str) -> bool {
         && bytes[1..]
             .iter()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> SequenceFacts {
+        SequenceFacts {
+            name: "tasks".into(),
+            generation: 1,
+            first: 1,
+            last: i64::MAX,
+            block_size: 1,
+            buffer_seconds: None,
+            failover_gap: 0,
+            halted: None,
+            retired: false,
+        }
+    }
+
+    #[test]
+    fn only_a_sequence_that_a_ledger_can_have_is_taken() {
+        let check = |facts| {
+            Catalogue { sequences: BTreeMap::from([("tasks".into(), facts)]), ..Catalogue::default() }.check()
+        };
+        assert_eq!(check(facts()), Ok(()));
+        assert_eq!(check(SequenceFacts { first: 7, last: 7, ..facts() }), Ok(()));
+        for wrong in [
+            SequenceFacts { name: "other".into(), ..facts() },
+            SequenceFacts { first: 0, ..facts() },
+            SequenceFacts { first: i64::MIN, ..facts() },
+            SequenceFacts { first: 2, last: 1, ..facts() },
+            SequenceFacts { generation: 0, ..facts() },
+            SequenceFacts { block_size: 0, ..facts() },
+            SequenceFacts { failover_gap: -1, ..facts() },
+        ] {
+            let said = check(wrong.clone()).unwrap_err();
+            assert!(said.contains("\"tasks\""), "{wrong:?}: {said}");
+        }
+        let nameless = SequenceFacts { name: "".into(), ..facts() };
+        let sequences = BTreeMap::from([("".into(), nameless)]);
+        Catalogue { sequences, ..Catalogue::default() }.check().unwrap_err();
+    }
+
+    #[test]
+    fn a_name_begins_with_a_letter_and_has_63_bytes_at_most() {
+        for name in ["a", "a-b_c.9", &"a".repeat(63)] {
+            assert!(is_valid_name(name), "{name}");
+        }
+        for name in ["", "9a", "-a", "A", "aB", "a b", "ä", &"a".repeat(64)] {
+            assert!(!is_valid_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_ledger_does_has_a_name_that_reads_back() {
+        for one in [OnFailover::Wait, OnFailover::Jump] {
+            assert_eq!(OnFailover::of_name(one.name()), Some(one));
+        }
+        assert_eq!((OnFailover::Wait.name(), OnFailover::of_name("leap")), ("wait", None));
+    }
 }

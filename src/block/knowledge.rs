@@ -85,6 +85,11 @@ impl Knowledge {
                 theirs.ledger
             ));
         }
+        if let Some(Err(why)) = catalogue.as_ref().map(Catalogue::check) {
+            return Err(format!(
+                "its catalogue was written by somebody else ({why}): restart that Redis empty"
+            ));
+        }
         self.believe(address, theirs)?;
         let mut learnt = self.advance(theirs, self.pin.is_some())?;
         if let Some(catalogue) = catalogue {
@@ -267,23 +272,33 @@ mod tests {
         assert!(known.identity().is_none());
     }
 
+    /// One sequence, whose end tells the version.
+    fn of(epoch: i64, version: i64, generation: i64) -> Catalogue {
+        let facts = SequenceFacts {
+            name: "tasks".into(),
+            generation,
+            first: 1,
+            last: 1000 * version,
+            block_size: 10,
+            buffer_seconds: None,
+            failover_gap: 0,
+            halted: None,
+            retired: false,
+        };
+        let sequences = BTreeMap::from([("tasks".into(), facts)]);
+        Catalogue { stamp: Stamp { epoch, version }, sequences, ..Catalogue::default() }
+    }
+
+    #[test]
+    fn a_pod_with_a_catalogue_that_no_ledger_wrote_teaches_nothing() {
+        let mut known = knowledge(None);
+        let told = known.hear_pod(&"a".into(), Some(&identity(1, 1, 1)), Some("here"), Some(of(1, 0, 1)));
+        assert!(told.unwrap_err().contains("\"tasks\""));
+        assert!(known.identity().is_none() && known.catalogue().sequences.is_empty());
+    }
+
     #[test]
     fn a_generation_is_never_lowered_whoever_says_so() {
-        let of = |epoch, version, generation| {
-            let facts = SequenceFacts {
-                name: "tasks".into(),
-                generation,
-                first: 1,
-                last: 1000 * version,
-                block_size: 10,
-                buffer_seconds: None,
-                failover_gap: 0,
-                halted: None,
-                retired: false,
-            };
-            let sequences = BTreeMap::from([("tasks".into(), facts)]);
-            Catalogue { stamp: Stamp { epoch, version }, sequences, ..Catalogue::default() }
-        };
         let mut known = knowledge(None);
         let tasks = |known: &Knowledge| {
             let facts = &known.catalogue().sequences["tasks"];

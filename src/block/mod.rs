@@ -3,6 +3,7 @@
 //! Nothing here waits, does I/O, reads a clock, draws a random number or logs, so all of it is
 //! tested exhaustively and with properties. Shared state is limited to atomic counters.
 
+pub mod age;
 pub mod catalogue;
 pub mod chunk;
 pub mod counters;
@@ -19,9 +20,11 @@ pub mod restarts;
 pub mod size;
 pub mod span;
 pub mod stash;
+mod sync;
 pub mod tripwire;
 pub mod witness;
 
+pub use age::Age;
 pub use catalogue::{Catalogue, OnFailover, SequenceFacts, Stamp};
 pub use counters::Counters;
 pub use hour::Hour;

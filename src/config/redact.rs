@@ -63,10 +63,14 @@ fn shown_target(target: &str) -> Option<String> {
 }
 
 fn has_plain_port(host: &str) -> bool {
-    let port = match host.rsplit_once(']') {
-        Some((_, port)) => port.strip_prefix(':'),
-        None => host.split_once(':').map(|(_, port)| port),
+    let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) if !address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') => {
+            return false;
+        }
+        Some((_, port)) => port,
+        None => host,
     };
+    let port = name.split_once(':').map(|(_, port)| port);
     port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -97,6 +101,9 @@ mod tests {
             ("postgres://app:hunt/er?2@db/ids", "postgres://app:***@db/ids"),
             ("postgres://app:hunter2", "postgres://***"),
             ("postgres://app:p@[::1]:5432/ids", "postgres://app:***@[::1]:5432/ids"),
+            ("postgres://app:hunter2]", "postgres://***"),
+            ("postgres://app:hunter2 [::1]:5432/ids", "postgres://***"),
+            ("postgres://[app:hunter2]/ids", "postgres://***"),
             ("redis://:hunter2@pod:6379", "redis://:***@pod:6379"),
             ("redis://hunter2@pod:6379", "redis://***@pod:6379"),
             ("rediss://pod", "rediss://pod"),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 
 /// An accepted connection on its way to the thread that serves it; nonblocking.
 #[derive(Debug)]
@@ -73,9 +74,21 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let heard = &self.heard.0;
-        heard.set(heard.get().saturating_add(buffer.filled().len() - before));
+        let bytes = buffer.filled().len() - before;
+        self.heard.0.set(self.heard.0.get().saturating_add(bytes));
+        take_turns(cx, bytes);
         read
+    }
+}
+
+/// Counts each KiB as one of the 128 steps after which tokio lets other tasks run. It counts a read as one, however long, and so
+/// would let a peer that floods us keep its worker for megabytes, while the worker's other connections wait.
+fn take_turns(cx: &mut Context<'_>, bytes: usize) {
+    for _ in 0..bytes / 1024 {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(step) => step.made_progress(),
+            Poll::Pending => return,
+        }
     }
 }
 
@@ -102,5 +115,54 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// A connection whose peer has sent as much as the system takes.
+    fn flooded() -> (net::TcpStream, Socket) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // Else the window is hardly more than a turn.
+        SockRef::from(&listener).set_recv_buffer_size(1024 * 1024).unwrap();
+        let mut peer = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(bytes) = peer.write(&[0; 16 * 1024]) {
+            sent += bytes;
+        }
+        assert!(sent > 1024 * 1024, "only {sent} bytes were sent");
+        (peer, Accepted::Tcp(accepted).open().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_flooded_connection_lets_others_have_their_turn() {
+        let (_peer, mut socket) = flooded();
+        // Once before, so that it is known to be readable.
+        let readable = poll_fn(|cx| Pin::new(&mut socket).poll_read(cx, &mut ReadBuf::new(&mut [0; 1])));
+        readable.await.unwrap();
+        tokio::task::yield_now().await;
+        let turn = poll_fn(|cx| {
+            let (mut bytes, mut room) = (0, vec![0; 16 * 1024]);
+            loop {
+                let mut buffer = ReadBuf::new(&mut room);
+                match Pin::new(&mut socket).poll_read(cx, &mut buffer) {
+                    Poll::Ready(read) => read.unwrap(),
+                    Poll::Pending => return Poll::Ready(bytes),
+                }
+                bytes += buffer.filled().len();
+            }
+        });
+        let bytes = turn.await;
+        assert!((1..=160 * 1024).contains(&bytes), "{bytes} bytes in one turn");
     }
 }

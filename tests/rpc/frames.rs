@@ -1,112 +1,31 @@
 //! Limits of HTTP/2 and HTTP/1.1, frame by frame.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 
 use prost::Message as _;
 
 use crate::http::Page;
+use crate::wire::frames::{
+    DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_WINDOW, RST_STREAM, Rude, SETTINGS,
+    call_head, head_of, literal,
+};
 use crate::wire::{PATIENCE, Server, until};
 use crate::{client, message, request};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-/// An HTTP/2 client without manners.
-struct Rude(TcpStream);
-
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
+fn rude(server: &Server) -> Rude {
+    rude_with(server, &[])
 }
 
-impl Rude {
-    fn connect(server: &Server) -> Rude {
-        Rude::connect_with(server, &[])
-    }
-
-    fn connect_with(server: &Server, settings: &[u8]) -> Rude {
-        let mut stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        let mut rude = Rude(stream);
-        rude.send(SETTINGS, 0, 0, settings);
-        rude
-    }
-
-    /// `false` if the server has closed.
-    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame).is_ok()
-    }
-
-    /// One request on the stream 1.
-    fn ask(&mut self, correlation_id: u64) {
-        let mut data = vec![0; 5];
-        message(correlation_id, "tasks", 1).encode(&mut data).unwrap();
-        data[4] = u8::try_from(data.len() - 5).unwrap();
-        self.send(DATA, 0, 1, &data);
-    }
-
-    /// `None` once the server has closed.
-    fn receive(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.0.read_exact(&mut payload).ok()?;
-        Some(Frame {
-            kind: head[3],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-            payload,
-        })
-    }
-
-    /// The error of the server's GOAWAY.
-    fn goaway(&mut self) -> Option<u32> {
-        loop {
-            let frame = self.receive()?;
-            if frame.kind == GOAWAY {
-                return Some(u32::from_be_bytes(frame.payload[4..8].try_into().unwrap()));
-            }
-        }
-    }
+fn rude_with(server: &Server, settings: &[u8]) -> Rude {
+    Rude::connect(server.address(), PATIENCE, settings).unwrap()
 }
 
-fn call_head() -> Vec<u8> {
-    head_of("/blockhouse.v1.AllocationService/Allocate")
-}
-
-/// As HPACK without a table: `:method POST`, `:scheme http`, then literals.
-fn head_of(path: &str) -> Vec<u8> {
-    let mut head = vec![0x83, 0x86];
-    for (name, value) in
-        [(":path", path), (":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers")]
-    {
-        literal(&mut head, name, value);
-    }
-    head
-}
-
-fn literal(head: &mut Vec<u8>, name: &str, value: &str) {
-    head.push(0);
-    for text in [name, value] {
-        assert!(text.len() < 127);
-        head.push(text.len() as u8);
-        head.extend(text.as_bytes());
-    }
+/// One request on the stream 1.
+fn ask(rude: &mut Rude, correlation_id: u64) {
+    let mut data = vec![0; 5];
+    message(correlation_id, "tasks", 1).encode(&mut data).unwrap();
+    data[4] = u8::try_from(data.len() - 5).unwrap();
+    rude.send(DATA, 0, 1, &data);
 }
 
 /// Whether the server still serves others.
@@ -117,7 +36,7 @@ async fn is_well(server: &Server) -> bool {
 #[test]
 fn the_limits_are_announced() {
     let server = Server::with(|grpc| grpc.max_streams = 77);
-    let settings = Rude::connect(&server).receive().unwrap();
+    let settings = rude(&server).receive().unwrap();
     assert_eq!((settings.kind, settings.stream), (SETTINGS, 0));
     let number = |setting: &[u8]| u32::from_be_bytes(setting[2..].try_into().unwrap());
     let settings: BTreeMap<u8, u32> =
@@ -130,7 +49,7 @@ fn the_limits_are_announced() {
 #[tokio::test]
 async fn a_stream_beyond_the_limit_is_refused_alone() {
     let server = Server::with(|grpc| grpc.max_streams = 2);
-    let mut rude = Rude::connect(&server);
+    let mut rude = rude(&server);
     for stream in [1, 3, 5] {
         rude.send(HEADERS, END_HEADERS, stream, &call_head());
     }
@@ -148,7 +67,7 @@ async fn a_stream_beyond_the_limit_is_refused_alone() {
 #[tokio::test]
 async fn a_flood_of_resets_is_answered_with_goaway() {
     let server = Server::start();
-    let mut rude = Rude::connect(&server);
+    let mut rude = rude(&server);
     for stream in (1..20_000).step_by(2) {
         let open = rude.send(HEADERS, END_HEADERS, stream, &call_head())
             && rude.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
@@ -164,7 +83,7 @@ async fn a_flood_of_resets_is_answered_with_goaway() {
 #[tokio::test]
 async fn a_flood_of_errors_is_answered_with_goaway() {
     let server = Server::start();
-    let mut rude = Rude::connect(&server);
+    let mut rude = rude(&server);
     // A header of HTTP/1.1's connections is malformed here: the server resets the stream.
     let mut malformed = call_head();
     literal(&mut malformed, "connection", "close");
@@ -183,7 +102,7 @@ async fn a_flood_of_errors_is_answered_with_goaway() {
 #[tokio::test]
 async fn a_client_that_cancels_a_lot_is_served_on() {
     let server = Server::start();
-    let mut rude = Rude::connect(&server);
+    let mut rude = rude(&server);
     // Bursts above h2's own 20, each looked at before the next.
     for burst in 0..20_u32 {
         let first = 1 + burst * 200;
@@ -208,14 +127,13 @@ async fn a_client_that_cancels_a_lot_is_served_on() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_holds_no_more_than_its_bound() {
     let server = Server::with(|grpc| grpc.max_stream_in_flight = 64);
-    let no_window = [0, 4, 0, 0, 0, 0];
-    let mut rude = Rude::connect_with(&server, &no_window);
+    let mut rude = rude_with(&server, &NO_WINDOW);
     rude.send(HEADERS, END_HEADERS, 1, &head_of("/blockhouse.v1.AllocationService/AllocateStream"));
     // hyper takes one piece before it looks at the window: here the first answer alone.
-    rude.ask(1);
+    ask(&mut rude, 1);
     until("the first is answered", || server.counter.asked() == 1).await;
     for id in 2..500 {
-        rude.ask(id);
+        ask(&mut rude, id);
     }
     until("the bound is reached", || server.counter.asked() == 1 + 64).await;
     assert!(is_well(&server).await);

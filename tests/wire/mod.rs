@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each target uses its part.
 
+pub mod frames;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
