@@ -1,13 +1,15 @@
 //! What a thousand allocators ask of one ledger: on a day like any other, when everything starts at once, without any cache, and
 //! with a fifth of the pods away. Real actors on virtual time, one thread.
 //!
-//! `cargo bench --bench herd [-- --clusters N]`; 200 clusters take some minutes. Prints a table, then the comparison of routing: how many
-//! requests to the ledger are saved by asking every pod instead of one at random.
+//! `cargo bench --bench herd [-- --clusters N] [--svg FILE]`; 200 clusters take some minutes. Prints a table, then the comparison of
+//! routing: how many requests to the ledger are saved by asking every pod instead of one at random. Draws both.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that fails fails")]
 #![allow(dead_code, reason = "of the lines that tests can break, only two kinds are needed here")]
 
 #[path = "../tests/virtual_time/faults.rs"]
 mod faults;
+#[path = "herd/plot.rs"]
+mod plot;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -73,17 +75,27 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     // `cargo test --benches` only wants to know that it runs.
     let smoke = arguments.iter().any(|argument| argument == "--test");
-    let named = arguments.iter().skip_while(|argument| *argument != "--clusters").nth(1);
-    let clusters = named.map_or(if smoke { 1 } else { 200 }, |number| number.parse().unwrap());
+    let named = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
+    let clusters = named("--clusters").map_or(if smoke { 1 } else { 200 }, |number| number.parse().unwrap());
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().start_paused(true).build().unwrap()
     };
-    System::with_tokio_rt(runtime).block_on(tokio::task::LocalSet::new().run_until(run(clusters)));
-    routing();
+    let while_it_ran =
+        System::with_tokio_rt(runtime).block_on(tokio::task::LocalSet::new().run_until(run(clusters)));
+    let saved = routing();
+    if let Some(file) = named("--svg") {
+        std::fs::write(file, plot::draw(&while_it_ran, &saved)).unwrap();
+    }
 }
 
-async fn run(clusters: usize) {
+/// Requests to the ledger in each ten seconds, and what befell the pods when.
+struct WhileItRan {
+    requests_a_second: Vec<f64>,
+    phases: Vec<(usize, String)>,
+}
+
+async fn run(clusters: usize) -> WhileItRan {
     let mut herd = Herd::new(clusters).await;
     println!(
         "{clusters} clusters of {ALLOCATORS} allocators and {PODS} pods, {} IDs/s in all",
@@ -101,20 +113,26 @@ async fn run(clusters: usize) {
     herd.show("everything starts at once (1 min)", began);
     // The pods come to hold what a day needs.
     sleep(5 * MINUTE).await;
+    let mut phases = vec![(0, "start".to_owned())];
+    let mut phase = |what: &str| phases.push(((began.elapsed().as_secs() / 10) as usize, what.to_owned()));
+    phase("all well");
     herd.during("a day like any other (10 min)", 10 * MINUTE).await;
+    phase("1 of 5 pods away");
     let fifth: Vec<Cache> =
         herd.clusters.iter().map(|pods| herd.rng.clone().choice(pods.iter()).unwrap().clone()).collect();
     fifth.iter().for_each(|pod| pod.set(Line::Refuses));
     herd.during("a pod of each cluster away (10 min)", 10 * MINUTE).await;
     fifth.iter().for_each(|pod| pod.set(Line::Well));
     sleep(MINUTE).await;
-    for line in [Line::Refuses, Line::Swallows] {
-        let how = if line == Line::Refuses { "dead" } else { "silent" };
+    for (line, how) in [(Line::Refuses, "dead"), (Line::Swallows, "silent")] {
+        phase(&format!("all pods {how}"));
         herd.clusters.iter().flatten().for_each(|pod| pod.set(line));
         herd.during(&format!("all pods {how} (10 min)"), 10 * MINUTE).await;
+        phase("back");
         herd.clusters.iter().flatten().for_each(|pod| pod.set(Line::Well));
         herd.during("all pods back (1 min)", MINUTE).await;
     }
+    WhileItRan { requests_a_second: herd.each_ten_seconds(began), phases }
 }
 
 impl Herd {
@@ -219,6 +237,14 @@ impl Herd {
         );
     }
 
+    fn each_ten_seconds(&self, since: Instant) -> Vec<f64> {
+        let mut sums = vec![0.0; (since.elapsed().as_secs() / 10) as usize + 1];
+        for (at, _) in self.processes.iter().flat_map(|process| process.link.asked(since)) {
+            sums[((at - since).as_secs() / 10) as usize] += 0.1;
+        }
+        sums
+    }
+
     fn load(&self, since: Instant) -> Load {
         let (mut by_kind, mut by_second, mut connections) = (BTreeMap::new(), BTreeMap::new(), 0);
         for process in &self.processes {
@@ -274,7 +300,8 @@ fn uneven(supply: f64, rng: &mut fastrand::Rng) -> (u32, u32) {
     (one, NEEDED.saturating_sub(held))
 }
 
-fn routing() {
+/// How much of what is needed the pods hold, and what part of the requests to the ledger is saved.
+fn routing() -> Vec<(f64, f64)> {
     let mut rng = fastrand::Rng::with_seed(2);
     println!(
         "\nrequests to the ledger that are saved by asking every pod instead of one at random ({PODS} pods)"
@@ -282,19 +309,25 @@ fn routing() {
     println!("{:>22}  {:>16} {:>8}", "", "one at random", "every");
     for away in [0, 10, 20, 30, 40, 50, 60, 70, 80, 90] {
         let (one, all) = misses(1.0 - f64::from(away) / 100.0, 200_000, &mut rng);
-        println!("{:>18} % dry  {one:>16} {all:>8}  {}", away, saved(one, all));
+        println!("{:>18} % dry  {one:>16} {all:>8}  {}", away, percent(saved(one, all)));
     }
     println!("\nthe same for pods filled unevenly, by how much they hold of what is needed");
-    for supply in [25, 50, 75, 90, 100, 125, 150, 200, 300] {
+    let mut curve = Vec::new();
+    for supply in (10..=200).step_by(5) {
         let runs = (0..2_000).map(|_| uneven(f64::from(supply) / 100.0, &mut rng));
         let (one, all) = runs.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
-        println!("{:>17} % held  {one:>16} {all:>8}  {}", supply, saved(one, all));
+        curve.push((f64::from(supply) / 100.0, saved(one, all).unwrap_or(1.0)));
+        if supply % 25 == 0 || supply == 90 {
+            println!("{:>17} % held  {one:>16} {all:>8}  {}", supply, percent(saved(one, all)));
+        }
     }
+    curve
 }
 
-fn saved(one: u32, all: u32) -> String {
-    match one {
-        0 => "nothing to save".to_owned(),
-        _ => format!("{:.0} % fewer", 100.0 * (1.0 - f64::from(all) / f64::from(one))),
-    }
+fn saved(one: u32, all: u32) -> Option<f64> {
+    (one > 0).then(|| 1.0 - f64::from(all) / f64::from(one))
+}
+
+fn percent(saved: Option<f64>) -> String {
+    saved.map_or("nothing to save".to_owned(), |part| format!("{:.0} % fewer", 100.0 * part))
 }
