@@ -4,6 +4,7 @@
 //! tested exhaustively and with properties. Shared state is limited to atomic counters.
 
 pub mod catalogue;
+pub mod chaos;
 pub mod chunk;
 pub mod counters;
 pub mod demand;
