@@ -1,5 +1,6 @@
 //! What keeps a drill from beginning, with real actors, and the schedule.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,25 +136,25 @@ fn a_drill_elsewhere_makes_nobody_wait_for_a_process_that_is_none() {
 #[test]
 fn the_schedule_goes_through_the_faults_one_after_the_other() {
     let mut scheduled = settings();
-    scheduled.chaos.every = Duration::from_secs(600);
-    scheduled.chaos.pause = Duration::from_secs(60);
-    scheduled.chaos.terminate_every = Duration::from_secs(6 * 3600);
+    scheduled.chaos.every = Duration::from_secs(180);
+    scheduled.chaos.pause = Duration::from_secs(30);
+    scheduled.chaos.terminate_every = Duration::from_secs(40 * 60);
     with(scheduled, async |world| {
-        let minutes = 180;
-        for _ in 0..minutes {
-            pass(Duration::from_secs(60)).await;
+        for minute in 0..61 {
             let running = world.chaos().running.map(|drill| drill.number);
             let open: Vec<_> =
                 world.chaos().history.into_iter().filter(|drill| drill.ended.is_none()).collect();
             assert!(open.len() <= 1 && open.first().map(|drill| drill.number) == running, "{open:?}");
+            assert!(minute > 20 || !*world.drain.borrow(), "terminated in minute {minute}");
+            pass(Duration::from_secs(60)).await;
         }
+        assert!(*world.drain.borrow(), "once in forty minutes, give or take twenty");
         let history = world.chaos().history;
-        assert!((10..=30).contains(&history.len()), "{} drills in three hours", history.len());
-        assert!(history.iter().all(|drill| drill.by == "schedule" && drill.fault != "process_terminated"));
-        let kinds: std::collections::BTreeSet<_> = history.iter().map(|drill| &drill.fault).collect();
-        assert!(kinds.len() > 3, "{kinds:?}");
-        assert!(!*world.drain.borrow());
-        pass(Duration::from_secs(6 * 3600)).await;
-        assert!(*world.drain.borrow(), "once in six hours, give or take three");
+        assert!((10..=30).contains(&history.len()), "{} drills in an hour", history.len());
+        assert!(history.iter().all(|drill| drill.by == "schedule"));
+        let terminated = history.iter().filter(|drill| drill.fault == "process_terminated").count();
+        assert!((1..=3).contains(&terminated), "{terminated} times in an hour");
+        let kinds: BTreeSet<_> = history.iter().map(|drill| &drill.fault).collect();
+        assert!(kinds.len() > 4, "{kinds:?}");
     });
 }

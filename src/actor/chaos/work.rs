@@ -81,7 +81,7 @@ impl Work {
         if self.injection.borrow().is_some() {
             self.announce_now_and_then().await;
         } else if !self.preparing.get() && health.serving {
-            let (random, draw) = (self.rng.borrow_mut().f64(), self.rng.borrow_mut().usize(..));
+            let (random, draw) = self.draw();
             let due = self.drills.borrow_mut().due(&health, at, random, draw);
             if let Some(wish) = due
                 && let Err(refused) = self.attempt(&wish).await
@@ -100,7 +100,7 @@ impl Work {
             return Err(Refused::for_now("another fault is about to be injected: one at once"));
         }
         let _preparing = Preparing(&self.preparing);
-        let draw = self.rng.borrow_mut().usize(..);
+        let (_, draw) = self.draw();
         let health = self.look().await;
         let plan = self.consider(wish, &health, draw)?;
         if plan.dry_run {
@@ -190,6 +190,11 @@ impl Work {
         info!(self.process.log, "a drill is over"; "fault" => fault, "how" => how);
         let at = self.moment();
         self.drills.borrow_mut().end(outcome, at);
+    }
+
+    fn draw(&self) -> (f64, usize) {
+        let mut rng = self.rng.borrow_mut();
+        (rng.f64(), rng.usize(..))
     }
 
     async fn announce_now_and_then(&self) {
