@@ -29,7 +29,7 @@ impl Lined {
                 }
                 Carried::Refused => Err(LedgerError::Unreachable("connection refused (a drill)".to_owned())),
                 Carried::Lost(after) => {
-                    Err(LedgerError::Unreachable(format!("no connection within {after:?} (a drill)")))
+                    Err(LedgerError::Unreachable(format!("no connection within {after:.1?} (a drill)")))
                 }
             }
         })

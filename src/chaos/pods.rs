@@ -82,7 +82,7 @@ impl LinedPod {
                 }
                 Carried::Refused => Err(PodError::Failed("connection refused (a drill)".to_owned())),
                 Carried::Lost(after) => {
-                    Err(PodError::Failed(format!("no connection within {after:?} (a drill)")))
+                    Err(PodError::Failed(format!("no connection within {after:.1?} (a drill)")))
                 }
             }
         })
