@@ -25,7 +25,7 @@ use blockhouse::role::Roles;
 use blockhouse::shutdown::Phase;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// How long a condition may take to hold, of virtual time.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -203,7 +203,7 @@ async fn be_heard(pods: Vec<Rc<dyn Pod>>, peers: Rc<Cell<usize>>) {
 /// Lets virtual time pass.
 pub async fn pass(time: Duration) {
     let deadline = Instant::now() + time;
-    sleep(deadline - Instant::now()).await;
+    tokio::time::sleep(deadline - Instant::now()).await;
 }
 
 /// Waits until `condition` holds.
@@ -211,7 +211,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -86,8 +86,7 @@ impl Work {
             if let Some(wish) = due
                 && let Err(refused) = self.attempt(&wish).await
             {
-                info!(self.process.log, "a drill was due and is left out";
-                    "fault" => wish.fault.name(), "why" => %refused);
+                self.put_off(wish.fault, &refused);
             }
         }
         self.show();
@@ -111,6 +110,16 @@ impl Work {
         let health = self.look().await;
         let plan = self.consider(wish, &health, draw)?;
         Ok(self.begin(plan, &health))
+    }
+
+    /// What was due can't be now, or not as it is.
+    fn put_off(&self, fault: Fault, refused: &Refused) {
+        let (random, _) = self.draw();
+        if refused.for_now {
+            self.drills.borrow_mut().postpone(fault, self.moment(), random);
+        } else {
+            info!(self.process.log, "a drill was due and is left out"; "fault" => fault.name(), "why" => %refused);
+        }
     }
 
     /// Nothing is injected any more.

@@ -13,6 +13,9 @@ pub const HISTORY_MAX: usize = 100;
 /// Requests of so long ago say whether the process is well enough for a drill.
 const RECENT: Duration = Duration::from_secs(60);
 
+/// After so long, on average, the schedule tries again what was refused for now.
+const AGAIN: Duration = Duration::from_secs(600);
+
 /// What was injected, or would have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -135,6 +138,15 @@ impl Drills {
         let possible: Vec<&Wish> = wishes.iter().filter(may).collect();
         let possible = if possible.is_empty() { wishes.iter().collect() } else { possible };
         possible.get(draw % possible.len().max(1)).map(|wish| (*wish).clone())
+    }
+
+    /// What the schedule wanted was refused for now: it is tried again before long, and not all processes at once.
+    pub fn postpone(&mut self, fault: Fault, at: Moment, random: f64) {
+        let (next, every) = match fault {
+            Fault::ProcessTerminated => (&mut self.next_termination, self.limits.terminate_every),
+            _ => (&mut self.next, self.limits.every),
+        };
+        *next = after(at.now, every.min(AGAIN), random);
     }
 
     /// Whether a fault may be injected now. `draw` is any number: it picks the target where none is named.

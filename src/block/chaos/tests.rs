@@ -262,6 +262,17 @@ fn the_process_is_terminated_about_once_a_day() {
 }
 
 #[test]
+fn what_was_refused_for_now_is_tried_again_before_long() {
+    let mut drills = Drills::new(limits(), Duration::ZERO, [1.0, 0.0]);
+    let noon = at(12 * 3600);
+    let terminates = |wish: Option<Wish>| wish.is_some_and(|wish| wish.fault == Fault::ProcessTerminated);
+    assert!(terminates(drills.due(&well(), noon, 1.0, 0)));
+    drills.postpone(Fault::ProcessTerminated, noon, 0.5);
+    assert!(!terminates(drills.due(&well(), at(12 * 3600 + 599), 0.0, 0)));
+    assert!(terminates(drills.due(&well(), at(12 * 3600 + 600), 0.0, 0)));
+}
+
+#[test]
 fn the_schedule_picks_among_what_is_possible() {
     let mut drills = drills(Limits { terminate_every: Duration::ZERO, ..limits() });
     let two_pods = Health { pods: pods(&[true; 2]), ledger_up: false, ..well() };
