@@ -4,6 +4,7 @@
 //! (supervisor, database, buffer, hydrator, acceptor, admin HTTP); each **worker** arbiter serves its share of the
 //! connections with an allocator and a router of its own. What the actors are to each other is `actor/wiring.rs`.
 
+mod drilled;
 mod reload;
 
 use std::rc::Rc;
@@ -30,6 +31,7 @@ use crate::role::Roles;
 use crate::rpc::listen::{self, BindError, Listener, Watched};
 use crate::rpc::server::{Acceptor, Connections, Worker};
 use crate::shutdown::{Phase, Phases};
+use drilled::Drilled;
 pub use reload::Reloader;
 
 /// How often it is looked whether a starting process is ready.
@@ -70,6 +72,8 @@ pub struct App {
     pods: Servers,
     /// For `dev`, which makes it ready first.
     pub ledger: Rc<dyn Admin>,
+    /// Whether the role chaos runs beside the others.
+    chaos: bool,
 }
 
 /// Its listeners are open; nothing runs yet.
@@ -146,7 +150,13 @@ impl App {
             .map_err(|error: LedgerError| StartError::Config(format!("ledger.url: {error}")))?;
         let (roster, pods) = discovery::roster(&settings.redis, &mut rng, &plan.log)
             .map_err(|why| StartError::Config(format!("redis.pods: {why}")))?;
-        Ok(App { rng, roster, pods, ledger, plan })
+        Ok(App { rng, roster, pods, ledger, plan, chaos: false })
+    }
+
+    /// The same process with the role chaos beside its others.
+    #[must_use]
+    pub fn with_chaos(self) -> App {
+        App { chaos: true, ..self }
     }
 
     /// Opens the listeners, so that a port in use is reported before anything else happens.
@@ -165,8 +175,7 @@ impl Bound {
     /// Starts every part. Returns at once; [`Running::ready`] waits until it can serve.
     pub fn start(self) -> Running {
         let Bound { app, grpc, admin } = self;
-        let App { plan, mut rng, roster, pods, ledger } = app;
-        let ledger: Rc<dyn Ledger> = ledger;
+        let App { plan, mut rng, roster, pods, ledger, chaos } = app;
         let (settings, log) = (Arc::clone(&plan.settings), plan.log.clone());
         let addresses = grpc.iter().map(Listener::address).collect();
         let admin_address = admin.first().map_or_else(String::new, Listener::address);
@@ -181,9 +190,14 @@ impl Bound {
         let (phase, phases) = watch::channel(Phase::Starting);
         let (drain, asked_to_drain) = watch::channel(false);
 
-        let actors = Actors::start(&process, Rc::clone(&ledger), roster, phases.clone(), drain, &mut rng);
+        let drills = chaos.then(|| Drilled::new(&settings, &roster, &phases));
+        let (ledger, roster) = match &drills {
+            Some(drills) => drills.lined(&settings, ledger, roster),
+            None => (ledger as Rc<dyn Ledger>, roster),
+        };
+        let mut actors = Actors::start(&process, Rc::clone(&ledger), roster, phases.clone(), drain, &mut rng);
         let (acceptor, dealt) = Acceptor::new(grpc, &settings.grpc, workers.max(1), log.clone());
-        let workers = dealt
+        let workers: Vec<RunningWorker> = dealt
             .into_iter()
             .take(workers)
             .enumerate()
@@ -191,6 +205,9 @@ impl Bound {
                 start_worker(actors.seat(index, rng.fork()), &process, connections, &phases, rng.fork())
             })
             .collect();
+        if let Some(drills) = drills {
+            drills.start(&mut actors, &workers, rng.fork());
+        }
         let accepting = acceptor.run(phases);
         let accept_log = log.clone();
         tokio::task::spawn_local(async move {
@@ -340,6 +357,8 @@ impl Running {
         let deadline = Instant::now() + settings.drain.timeout;
         info!(self.log, "draining"; "delay_ms" => u64::try_from(settings.drain.delay.as_millis()).unwrap_or(u64::MAX));
         self.process.metrics.set_draining(true);
+        // What is handed back must not meet a fault of ours.
+        self.actors.control.stop_drills("the process drains").await;
         self.phase.send_replace(Phase::Draining);
         let log = self.log.clone();
         let drained = timeout_at(deadline, self.stop(settings.drain.delay, deadline)).await;

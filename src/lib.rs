@@ -10,6 +10,7 @@ pub mod actor;
 pub mod admin;
 pub mod app;
 pub mod block;
+pub mod chaos;
 pub mod cli;
 pub mod config;
 pub mod ledger;

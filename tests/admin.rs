@@ -391,3 +391,17 @@ async fn garbage_gets_an_error_and_the_server_lives() {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "));
     assert_status(&server.ask("GET", "/livez", "").await, 200);
 }
+
+#[tokio::test]
+async fn a_process_without_the_role_chaos_says_so_and_a_wish_nobody_understands_is_refused() {
+    let server = Server::start().await;
+    let listed = server.ask("GET", "/api/v1/chaos", "").await;
+    assert!(listed.starts_with("HTTP/1.1 404 ") && listed.contains("has not the role chaos"), "{listed}");
+    let stopped = server.ask("POST", "/api/v1/chaos/stop", "").await;
+    assert!(stopped.starts_with("HTTP/1.1 409 ") && stopped.contains(r#""retry":false"#), "{stopped}");
+    let none = server.ask("POST", "/api/v1/chaos/inject", "content-length: 0\r\n").await;
+    assert!(none.starts_with("HTTP/1.1 400 ") && none.contains("the body must be like"), "{none}");
+    let read = server.ask("GET", "/api/v1/chaos/inject", "").await;
+    assert!(read.starts_with("HTTP/1.1 405 ") && read.contains("blockhouse chaos"), "{read}");
+    server.stop().await;
+}

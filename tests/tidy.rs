@@ -58,9 +58,10 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "config" => &["block"],
         "observe" => &["config", "block"],
         "ledger" | "pods" => &["block", "observe", "config"],
-        "actor" => &["ledger", "pods", "block", "observe", "config"],
+        "chaos" => &["ledger", "pods", "block", "observe", "config"],
+        "actor" => &["chaos", "ledger", "pods", "block", "observe", "config"],
         "rpc" | "admin" => &["actor", "ledger", "pods", "block", "observe", "config"],
-        "app" => &["rpc", "admin", "actor", "ledger", "pods", "block", "observe", "config"],
+        "app" => &["rpc", "admin", "actor", "chaos", "ledger", "pods", "block", "observe", "config"],
         "cli" => &["app", "rpc", "admin", "actor", "ledger", "pods", "block", "observe", "config"],
         _ => return None,
     })

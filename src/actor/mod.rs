@@ -1,11 +1,12 @@
 //! The actors: thin shells that carry typed messages to the pure core.
 //!
 //! Awaits form a DAG, left to right; nothing awaits back:
-//! `rpc → allocator → {buffer, router} → database → {ledger, pods}`, `hydrator → {database, pods}`.
+//! `rpc → allocator → {buffer, router} → database → {ledger, pods}`, `hydrator → {database, pods}`, `chaos → {database, pods}`.
 //! Nothing outside this module holds an address.
 
 pub mod allocator;
 pub mod buffer;
+pub mod chaos;
 pub mod database;
 mod desk;
 mod guard;

@@ -17,6 +17,7 @@ use crate::block::restarts::{Restarts, Verdict};
 use crate::config::Settings;
 use crate::observe::Metrics;
 use crate::observe::metrics::Queue;
+use crate::observe::status::Chaos;
 use crate::role::Roles;
 
 /// One process, as its actors see it.
@@ -44,6 +45,8 @@ pub struct Process {
     /// Why the process must end, once it must.
     pub fatal: watch::Sender<Option<Fatal>>,
     supply: Mutex<Supply>,
+    /// What the role chaos shows; `None` without it.
+    chaos: Mutex<Option<Chaos>>,
     parts: Mutex<Vec<Arc<Part>>>,
 }
 
@@ -117,6 +120,7 @@ impl Process {
             ledger: Mutex::default(),
             fatal: watch::Sender::new(None),
             supply: Mutex::default(),
+            chaos: Mutex::default(),
             parts: Mutex::default(),
             settings,
             metrics,
@@ -217,6 +221,16 @@ impl Process {
     /// Reads or changes what the hydrator shows.
     pub fn supply<T>(&self, with: impl FnOnce(&mut Supply) -> T) -> T {
         with(&mut self.supply.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the role chaos shows; `None` without it.
+    pub fn chaos(&self) -> Option<Chaos> {
+        self.chaos.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets what the role chaos shows.
+    pub(super) fn set_chaos(&self, chaos: Chaos) {
+        *self.chaos.lock().unwrap_or_else(PoisonError::into_inner) = Some(chaos);
     }
 
     /// How tier 3 is doing.

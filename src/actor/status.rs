@@ -25,6 +25,7 @@ pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
     let view = process.ledger();
     let supply = process.supply(|supply| supply.clone());
     let identity = known.identity.as_ref();
+    let chaos = process.chaos();
     Status {
         version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
@@ -32,7 +33,7 @@ pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
         environment: settings.environment.to_string(),
         stage: settings.stage.to_string(),
         cluster: settings.cluster.to_string(),
-        roles: process.roles.names().map(str::to_owned).collect(),
+        roles: process.roles.names().chain(chaos.as_ref().map(|_| "chaos")).map(str::to_owned).collect(),
         state: match phase {
             Phase::Starting => "starting",
             Phase::Serving => "serving",
@@ -87,6 +88,7 @@ pub fn status(process: &Process, pods: &[MemberView], phase: Phase) -> Status {
             })
             .collect(),
         hydrator: Hydrator { leader: supply.leads, last_success: supply.last_success.map(rfc3339) },
+        chaos,
         problems: Vec::new(),
     }
 }
@@ -109,6 +111,13 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     let mut problem = |what: String, remedy: String| {
         found.push(Problem { what, since: String::new(), remedy });
     };
+    if let Some(drill) = process.chaos().and_then(|chaos| chaos.running) {
+        let target = drill.target.map_or_else(String::new, |target| format!(" ({target})"));
+        problem(
+            format!("a drill runs: {}{target}", drill.fault),
+            "it ends by itself; `blockhouse chaos stop` ends it at once".to_owned(),
+        );
+    }
     let known = process.known.load();
     let ledger = process.ledger();
     let error = ledger.last_error.unwrap_or_default();

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
+use super::chaos::ChaosHandle;
 use super::database::DatabaseHandle;
 use super::guard;
 use super::mailbox::{Mailbox, Panic};
@@ -21,13 +22,19 @@ use super::pod_set::PodSet;
 use super::process::{Part, Process};
 use super::router::HEARTBEAT;
 use super::status::{problems, status};
+use crate::block::chaos::{Refused, Wish};
 use crate::observe::Status;
+use crate::observe::status::{Chaos, Drill};
 use crate::shutdown::{Phase, Phases};
 
 /// Without any pod, the facts are read from the ledger this often; with pods, those of one that is down or closed.
 const FACTS_NOW_AND_THEN: Duration = Duration::from_secs(60);
 /// A thread that hasn't run for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// What a process without the role says to those who want a drill.
+pub const NO_CHAOS: &str =
+    "this process has not the role chaos: it must be named, as in serve --role all,chaos";
 
 /// The process, as its admin pages see it.
 #[derive(Clone)]
@@ -36,6 +43,8 @@ pub struct ControlHandle {
     process: Arc<Process>,
     phases: Phases,
     drain: watch::Sender<bool>,
+    /// The role, where the process has it.
+    chaos: Option<ChaosHandle>,
 }
 
 struct Supervisor {
@@ -77,7 +86,7 @@ pub fn start(
         beating: false,
         reading: false,
     });
-    ControlHandle { mailbox, process: Arc::clone(process), phases, drain }
+    ControlHandle { mailbox, process: Arc::clone(process), phases, drain, chaos: None }
 }
 
 impl ControlHandle {
@@ -129,6 +138,38 @@ impl ControlHandle {
     /// Makes the actor panic, for drills.
     pub fn panic(&self) {
         self.mailbox.send(Panic);
+    }
+
+    pub(super) fn with_chaos(self, chaos: ChaosHandle) -> ControlHandle {
+        ControlHandle { chaos: Some(chaos), ..self }
+    }
+
+    pub(super) fn panic_chaos(&self) {
+        self.chaos.iter().for_each(ChaosHandle::panic);
+    }
+
+    /// Drills, as `/api/v1/chaos` shows them; `None` without the role.
+    pub fn chaos(&self) -> Option<Chaos> {
+        self.process.chaos()
+    }
+
+    /// Injects a fault into the process, or says what it would inject.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    pub async fn inject(&self, wish: Wish) -> Result<Drill, Refused> {
+        match &self.chaos {
+            Some(chaos) => chaos.inject(wish).await,
+            None => Err(Refused::never(NO_CHAOS)),
+        }
+    }
+
+    /// Ends what runs; nothing is injected any more by this process. `false` where it never could.
+    pub async fn stop_drills(&self, why: &str) -> bool {
+        if let Some(chaos) = &self.chaos {
+            chaos.stop(why).await;
+        }
+        self.chaos.is_some()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::allocator::{self, AllocatorHandle, Tiers};
 use super::buffer::{self, BufferHandle};
+use super::chaos::{self, Outlook, Tools, Victims};
 use super::database::{self, DatabaseHandle};
 use super::hydration::Hydration;
 use super::hydrator::{self, HydratorHandle};
@@ -22,6 +23,7 @@ use super::pod_set::PodSet;
 use super::process::Process;
 use super::router::{self, RouterHandle};
 use super::supervisor::{self, ControlHandle};
+use crate::chaos::Lines;
 use crate::ledger::Ledger;
 use crate::pods::discovery::Roster;
 use crate::shutdown::Phases;
@@ -111,9 +113,39 @@ impl Actors {
         self.pods.leave().await;
     }
 
+    /// Starts the role chaos beside them: from now on the admin pages know of it.
+    pub fn start_chaos(&mut self, workers: &[WorkerActors], lines: Lines, outlook: Outlook, rng: Rng) {
+        let control = self.control.clone();
+        let tools = Tools {
+            lines,
+            victims: self.victims(workers),
+            database: self.database.clone(),
+            ledger_timeout: self.process.settings.ledger.timeout,
+            terminate: Box::new(move || control.drain()),
+        };
+        self.control = self.control.clone().with_chaos(chaos::start(&self.process, tools, outlook, rng));
+    }
+
+    fn victims(&self, workers: &[WorkerActors]) -> Victims {
+        let mut victims = Victims::default();
+        let (buffer, database, control) = (self.buffer.clone(), self.database.clone(), self.control.clone());
+        victims.add("buffer", move || buffer.panic());
+        victims.add("database", move || database.panic());
+        victims.add("supervisor", move || control.panic());
+        if let Some(hydrator) = self.hydrator.clone() {
+            victims.add("hydrator", move || hydrator.panic());
+        }
+        for (number, WorkerActors { allocator, router }) in workers.iter().cloned().enumerate() {
+            victims.add(format!("allocator-{number}"), move || allocator.panic());
+            victims.add(format!("router-{number}"), move || router.panic());
+        }
+        victims
+    }
+
     /// Makes the actor of this kind panic, for drills; one that isn't here doesn't.
     pub fn panic(&self, kind: &str) {
         match kind {
+            "chaos" => self.control.panic_chaos(),
             "buffer" => self.buffer.panic(),
             "database" => self.database.panic(),
             "hydrator" => self.hydrator.iter().for_each(HydratorHandle::panic),

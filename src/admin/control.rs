@@ -1,9 +1,12 @@
 //! What the server needs of the process that it belongs to.
 
-use std::future::Future;
+use std::future::{Future, ready};
 
 use crate::actor::ControlHandle;
+use crate::actor::supervisor::NO_CHAOS;
+use crate::block::chaos::{Refused, Wish};
 use crate::observe::Status;
+use crate::observe::status::{Chaos, Drill};
 
 /// The process, as its admin pages see it. Cheap to clone.
 pub trait Control: Clone + Send + Sync + 'static {
@@ -24,6 +27,24 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Asks the process to drain and end. Idempotent.
     fn drain(&self);
+
+    /// Drills; `None` without the role chaos.
+    fn chaos(&self) -> Option<Chaos> {
+        None
+    }
+
+    /// Injects a fault, or says what it would inject.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    fn inject(&self, _wish: Wish) -> impl Future<Output = Result<Drill, Refused>> + Send {
+        ready(Err(Refused::never(NO_CHAOS)))
+    }
+
+    /// Ends what runs, and keeps the process from any further drill. `false` without the role chaos.
+    fn stop_drills(&self, _why: &str) -> impl Future<Output = bool> + Send {
+        ready(false)
+    }
 }
 
 impl Control for ControlHandle {
@@ -41,5 +62,17 @@ impl Control for ControlHandle {
 
     fn drain(&self) {
         ControlHandle::drain(self);
+    }
+
+    fn chaos(&self) -> Option<Chaos> {
+        ControlHandle::chaos(self)
+    }
+
+    async fn inject(&self, wish: Wish) -> Result<Drill, Refused> {
+        ControlHandle::inject(self, wish).await
+    }
+
+    async fn stop_drills(&self, why: &str) -> bool {
+        ControlHandle::stop_drills(self, why).await
     }
 }

@@ -8,9 +8,13 @@
 //! | `GET /readyz` | 200, or 503 and why |
 //! | `GET /api/v1/status` | [`Status`](crate::observe::Status) as JSON |
 //! | `POST /api/v1/drain` | 202; the process drains and ends |
+//! | `GET /api/v1/chaos` | [`Chaos`](crate::observe::status::Chaos) as JSON; 404 without the role |
+//! | `POST /api/v1/chaos/inject` | 200 and the drill; 409 and why not; 400 |
+//! | `POST /api/v1/chaos/stop` | 200; nothing is injected any more |
 //!
 //! Who may ask for what stands in [`guard`]. Refusals are one line of text that says what to do.
 
+mod chaos;
 pub mod control;
 pub mod guard;
 pub mod listen;

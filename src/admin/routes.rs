@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
-use super::{Control, Token, guard, page};
+use super::{Control, Token, chaos, guard, page};
 use crate::observe::Metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -30,6 +30,9 @@ pub fn router<C: Control>(control: C, metrics: Metrics, token: Token) -> Router 
         .route("/readyz", get(readyz::<C>))
         .route("/api/v1/status", get(status::<C>))
         .route("/api/v1/drain", post(drain::<C>))
+        .route("/api/v1/chaos", get(chaos::list::<C>))
+        .route("/api/v1/chaos/inject", post(chaos::inject::<C>))
+        .route("/api/v1/chaos/stop", post(chaos::stop::<C>))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_page)
         .layer(from_fn(move |request, next| guarded(token.clone(), request, next)))
@@ -37,13 +40,17 @@ pub fn router<C: Control>(control: C, metrics: Metrics, token: Token) -> Router 
 }
 
 #[derive(Clone)]
-struct Process<C> {
-    control: C,
+pub(super) struct Process<C> {
+    pub(super) control: C,
     metrics: Metrics,
 }
 
 /// Answers with `body`; nothing here may be kept by a cache.
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<axum::body::Body>) -> Response {
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<axum::body::Body>,
+) -> Response {
     (status, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], body.into()).into_response()
 }
 
@@ -92,8 +99,12 @@ fn probe(outcome: Result<(), String>, what: &str) -> Response {
 }
 
 async fn status<C: Control>(State(process): State<Process<C>>) -> Response {
-    match serde_json::to_vec(&process.control.status().await) {
-        Ok(body) => answer(StatusCode::OK, JSON, body),
+    json(StatusCode::OK, &process.control.status().await)
+}
+
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer(status, JSON, body),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("no JSON: {error}\n")),
     }
 }
@@ -106,13 +117,19 @@ async fn drain<C: Control>(State(process): State<Process<C>>) -> Response {
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let help = match uri.path() {
         "/api/v1/drain" => "draining is a POST: curl -X POST, or `blockhouse drain`".to_owned(),
+        "/api/v1/chaos/inject" | "/api/v1/chaos/stop" => {
+            "drills are a POST: curl -X POST, or `blockhouse chaos`".to_owned()
+        }
         path => format!("{path} is only read: GET it, not {method}"),
     };
     answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{help}\n"))
 }
 
 async fn no_such_page(uri: Uri) -> Response {
-    let mut help = "there are /, /metrics, /livez, /readyz, /api/v1/status and POST /api/v1/drain".to_owned();
+    let mut help =
+        "there are /, /metrics, /livez, /readyz, /api/v1/status, /api/v1/chaos, and POST /api/v1/drain, \
+                    /api/v1/chaos/inject and /api/v1/chaos/stop"
+            .to_owned();
     if uri.path().starts_with("/v1/") {
         help.push_str("; IDs are handed out on the port of `grpc.listen` (7420)");
     }

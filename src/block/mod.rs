@@ -5,6 +5,7 @@
 
 pub mod age;
 pub mod catalogue;
+pub mod chaos;
 pub mod chunk;
 pub mod counters;
 pub mod demand;

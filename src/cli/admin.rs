@@ -45,12 +45,26 @@ impl<'a> Admins<'a> {
     /// # Errors
     /// It can't be reached, or doesn't let us in.
     pub async fn ask(&self, endpoint: &Endpoint, method: Method, path: &str) -> Outcome<Answer> {
+        self.send(endpoint, method, path, Bytes::new()).await
+    }
+
+    /// The same, with a body.
+    ///
+    /// # Errors
+    /// See [`Admins::ask`].
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Outcome<Answer> {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.token {
             request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
-            .body(Full::new(Bytes::new()))
+            .body(Full::new(body))
             .map_err(|error| Failure::new(Exit::Internal, format!("can't ask for {path}: {error}")))?;
         let answer = send(endpoint, request, self.args.timeout).await.map_err(|why| {
             let hint = "name it with --admin or BLOCKHOUSE_ADMIN";

@@ -1,6 +1,7 @@
 //! The command line: one file per command; parse, run, one exit code, one clear last line.
 
 mod admin;
+mod chaos;
 mod completions;
 pub mod config;
 pub mod configured;
@@ -71,6 +72,7 @@ enum Command {
     Config(config::Config),
     Health(health::Health),
     Drain(drain::Drain),
+    Chaos(chaos::Chaos),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -88,6 +90,7 @@ impl Command {
             Command::Config(config) => config.run(global, ui),
             Command::Health(health) => block_on(health.run()),
             Command::Drain(drain) => block_on(drain.run(ui)),
+            Command::Chaos(chaos) => block_on(chaos.run(ui)),
             Command::Completions(completions) => completions.run(ui),
             Command::Man(man) => man.run(ui),
         }

@@ -27,6 +27,11 @@ pub trait Command {
         Ok(())
     }
 
+    /// Whether the role chaos runs beside the others.
+    fn chaos(&self) -> bool {
+        false
+    }
+
     /// Before anything listens: `dev` makes its ledger ready.
     ///
     /// # Errors
@@ -75,6 +80,7 @@ async fn live(plan: Plan, level: LogLevel, sources: Sources, ui: &Ui, command: &
     let metrics = plan.metrics.clone();
     let log = plan.log.clone();
     let app = App::build(plan).map_err(cannot_start)?;
+    let app = if command.chaos() { app.with_chaos() } else { app };
     command.prepare(&*app.ledger).await?;
     let running = app.bind().map_err(cannot_start)?.start();
     let reloader = running.reloader(level);

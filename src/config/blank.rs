@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::settings::{
     Admin, Drain, Exercise, Fallback, Grpc, Hydrator, Ledger, Listen, Log, LogFormat, Redis, Settings, Tls,
 };
+use crate::block::chaos::Limits;
 
 impl Settings {
     pub(super) fn blank() -> Settings {
@@ -27,9 +28,30 @@ impl Settings {
                 max_wait: Duration::ZERO,
             },
             exercise: Exercise { ratio: 0.0, max_per_minute: 0.0 },
+            chaos: chaos(),
             drain: Drain { delay: Duration::ZERO, timeout: Duration::ZERO },
             log: Log { level: slog::Level::Critical, format: LogFormat::Auto, slow: Duration::ZERO },
         }
+    }
+}
+
+fn chaos() -> Limits {
+    Limits {
+        enabled: false,
+        dry_run: false,
+        faults: Vec::new(),
+        every: Duration::ZERO,
+        terminate_every: Duration::ZERO,
+        quiet: Vec::new(),
+        duration: Duration::ZERO,
+        max_duration: Duration::ZERO,
+        pause: Duration::ZERO,
+        per_day: 0,
+        min_pods: 0,
+        min_peers: 0,
+        max_errors: 0.0,
+        pod_latency: Duration::ZERO,
+        ledger_latency: Duration::ZERO,
     }
 }
 

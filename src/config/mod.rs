@@ -24,6 +24,7 @@ pub mod settings;
 pub mod sources;
 mod suggest;
 mod table;
+mod table_chaos;
 #[cfg(test)]
 mod tests;
 

@@ -7,13 +7,14 @@ use secrecy::ExposeSecret;
 use super::problem::{Errors, Problem};
 use super::redact_url;
 use super::settings::Settings;
+use crate::block::chaos::LONGEST;
 
 /// A key and what is wrong with it in the light of the others.
 type Finding = (&'static str, String);
 
 /// Everything that doesn't go together.
 pub(super) fn check(settings: &Settings) -> Vec<Finding> {
-    let rules: [fn(&Settings, &mut Vec<Finding>); 5] = [bounds, times, pods, certificate, engine];
+    let rules: [fn(&Settings, &mut Vec<Finding>); 6] = [bounds, times, pods, certificate, engine, drills];
     let mut found = Vec::new();
     for rule in rules {
         rule(settings, &mut found);
@@ -67,6 +68,16 @@ fn certificate(settings: &Settings, found: &mut Vec<Finding>) {
         (Some(_), None) => found.push(("ledger.cert", "needs ledger.key".to_owned())),
         (None, Some(_)) => found.push(("ledger.key", "needs ledger.cert".to_owned())),
         _ => {}
+    }
+}
+
+fn drills(settings: &Settings, found: &mut Vec<Finding>) {
+    let chaos = &settings.chaos;
+    if chaos.max_duration > LONGEST {
+        found.push(("chaos.max_duration", "is more than an hour: no drill lasts longer".to_owned()));
+    }
+    if chaos.duration > chaos.max_duration {
+        found.push(("chaos.duration", "is more than chaos.max_duration".to_owned()));
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::block::chaos::Limits;
+
 /// Everything a process is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -35,6 +37,8 @@ pub struct Settings {
     pub exercise: Exercise,
     /// `drain.*`
     pub drain: Drain,
+    /// `chaos.*`
+    pub chaos: Limits,
     /// `log.*`
     pub log: Log,
 }

@@ -8,6 +8,7 @@ use super::form::{
 };
 use super::keys::Key;
 use super::settings::{LogFormat, Tls};
+use super::table_chaos::chaos;
 
 /// A part of a Redis key, a metric's label and a log's field.
 const NAME: Name = Name { most: 63, colon: false };
@@ -22,7 +23,6 @@ pub(super) const RESERVED: &[(&str, &str)] = &[
     ("redis.tls", "certificates towards the pods"),
     ("access", "who may take IDs of which sequence"),
     ("quota", "how many IDs a caller may take"),
-    ("chaos", "faults that a process injects into itself"),
 ];
 
 const TLS: Choice<Tls> = Choice(&[
@@ -46,10 +46,22 @@ const FORMAT: Choice<LogFormat> =
 
 /// Every key, in the order of the reference.
 pub(super) fn keys() -> Vec<Key> {
-    [process(), grpc(), admin(), ledger(), redis(), hydrator(), fallback(), exercise(), drain(), log()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process(),
+        grpc(),
+        admin(),
+        ledger(),
+        redis(),
+        hydrator(),
+        fallback(),
+        exercise(),
+        drain(),
+        chaos(),
+        log(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn process() -> Vec<Key> {

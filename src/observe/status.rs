@@ -37,6 +37,8 @@ pub struct Status {
     pub actors: Vec<Actor>,
     /// The role.
     pub hydrator: Hydrator,
+    /// `None` without the role.
+    pub chaos: Option<Chaos>,
     /// What a person should look at; empty is good.
     pub problems: Vec<Problem>,
 }
@@ -130,4 +132,64 @@ pub struct Problem {
     /// What to do.
     #[serde(rename = "do")]
     pub remedy: String,
+}
+
+/// Drills of the role chaos; also `/api/v1/chaos`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Chaos {
+    /// `chaos.enabled`
+    pub enabled: bool,
+    /// `chaos.dry_run`
+    pub dry_run: bool,
+    /// Why nothing is injected any more, until the process is started again.
+    pub stopped: Option<String>,
+    /// What runs.
+    pub running: Option<Drill>,
+    /// Every fault that there is.
+    pub faults: Vec<Fault>,
+    /// The settings `chaos.*` as they are, but for the above.
+    pub limits: BTreeMap<String, String>,
+    /// The newest drills, the oldest of them first, what runs included.
+    pub history: Vec<Drill>,
+}
+
+/// A fault that can be injected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Fault {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub meaning: String,
+    /// Whether `chaos.faults` names it.
+    pub allowed: bool,
+    /// What it can be aimed at now; empty where there is nothing to choose.
+    pub targets: Vec<String>,
+}
+
+/// A fault that was injected, or would have been.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default)]
+pub struct Drill {
+    /// From 1, since the process began.
+    pub number: u64,
+    /// Which.
+    pub fault: String,
+    /// Of what, where there is a choice.
+    pub target: Option<String>,
+    /// `schedule` or `hand`
+    pub by: String,
+    /// Nothing was done.
+    pub dry_run: bool,
+    /// RFC 3339, UTC.
+    pub began: String,
+    /// How long it was to last.
+    pub seconds: f64,
+    /// RFC 3339, UTC; `None` while it runs.
+    pub ended: Option<String>,
+    /// `done`, `ended`, `dry_run`; `None` while it runs.
+    pub outcome: Option<String>,
+    /// Why it ended before its time.
+    pub why: Option<String>,
 }

@@ -10,6 +10,7 @@ mod wire;
 mod conformance;
 
 mod capped;
+mod chaos;
 mod closed;
 mod cluster;
 mod compose;

@@ -3,6 +3,7 @@
 //! A form is all that parsing, validation, `config print` and `config reference` know of a value, so they can't disagree.
 
 mod address;
+mod chaos;
 mod plain;
 mod url;
 
@@ -11,6 +12,7 @@ use std::fmt;
 use config::{Value, ValueKind};
 
 pub(super) use address::{Discovery, Listening};
+pub(super) use chaos::{Flag, QuietHours};
 pub(super) use plain::{Choice, FilePath, LedgerId, Name, Real, Secret, Text, Time, Whole};
 pub(super) use url::{LedgerUrl, PodUrl};
 
@@ -67,6 +69,8 @@ pub(super) enum Shape {
     Real,
     /// An array of strings.
     List,
+    /// `true` or `false`.
+    Flag,
 }
 
 impl Shape {
@@ -77,6 +81,7 @@ impl Shape {
             ValueKind::I64(_) | ValueKind::I128(_) => matches!(self, Shape::Whole | Shape::Real),
             ValueKind::Float(_) => self == Shape::Real,
             ValueKind::Array(_) => self == Shape::List,
+            ValueKind::Boolean(_) => self == Shape::Flag,
             _ => false,
         }
     }

@@ -157,11 +157,11 @@ fn bytes_that_are_no_text_are_an_error_and_no_panic() {
 
 #[test]
 fn a_reserved_key_that_says_off_says_what_is_so() {
-    of_file("[access]\n[quota]\nmode = 'off'\n[chaos]\nenabled = false\n[grpc.tls]\n").unwrap();
+    of_file("[access]\n[quota]\nenabled = false\n[grpc.tls]\n").unwrap();
     of_set(&["access.mode=off"]).unwrap();
     assert_eq!(
-        of_set(&["chaos.enabled=true"]).unwrap_err(),
-        "--set: chaos.enabled: reserved: comes in a later release"
+        of_set(&["quota.enabled=true"]).unwrap_err(),
+        "--set: quota.enabled: reserved: comes in a later release"
     );
 }
 

@@ -34,6 +34,7 @@ use self::queues::Queues;
 use self::sequences::Sequences;
 use self::workers::Workers;
 use crate::block::Counters;
+use crate::block::chaos::Requests;
 
 pub use self::queues::Queue;
 pub use self::sequences::UNKNOWN;
@@ -66,6 +67,7 @@ struct Series {
     restarts: Family<[(&'static str, Arc<str>); 2], Counter>,
     exercises: By<&'static str, Counter>,
     reloads: By<&'static str, Counter>,
+    chaos_faults: By<&'static str, Counter>,
     draining: Gauge,
     unknown_keys: Gauge,
     log_records_dropped: Counter,
@@ -206,6 +208,23 @@ impl Metrics {
         self.0.series.reloads.get_or_create(&[("outcome", outcome)]).inc();
     }
 
+    /// `blockhouse_chaos_faults_total`, at 0 for every fault: where the role chaos runs.
+    pub fn expect_chaos(&self, faults: impl IntoIterator<Item = &'static str>) {
+        for fault in faults {
+            self.0.series.chaos_faults.get_or_create(&[("fault", fault)]).inc_by(0);
+        }
+    }
+
+    /// `blockhouse_chaos_faults_total`
+    pub fn chaos_fault(&self, fault: &'static str) {
+        self.0.series.chaos_faults.get_or_create(&[("fault", fault)]).inc();
+    }
+
+    /// Requests answered so far, by all workers, and how many of them failed for want of IDs in time.
+    pub fn requests(&self) -> Requests {
+        self.0.series.workers.requests()
+    }
+
     /// `blockhouse_draining`
     pub fn set_draining(&self, draining: bool) {
         self.0.series.draining.set(draining.into());
@@ -251,6 +270,7 @@ impl Series {
             restarts: Family::default(),
             exercises: By::default(),
             reloads: By::default(),
+            chaos_faults: By::default(),
             draining: Gauge::default(),
             unknown_keys: Gauge::default(),
             log_records_dropped: Counter::default(),
@@ -291,6 +311,11 @@ impl Series {
             self.exercises.clone(),
         );
         registry.register("blockhouse_reloads", "Times that SIGHUP was answered", self.reloads.clone());
+        registry.register(
+            "blockhouse_chaos_faults",
+            "Faults that the process injected into itself",
+            self.chaos_faults.clone(),
+        );
         registry.register("blockhouse_draining", "Whether the process is stopping", self.draining.clone());
         registry.register(
             "blockhouse_config_unknown_keys",

@@ -11,6 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::families::{counters, gauges, histograms};
 use super::histogram::{Distribution, Histogram};
 use crate::block::Reason;
+use crate::block::chaos::Requests;
 
 /// `method` of `blockhouse_requests_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,16 @@ impl Workers {
     pub(super) fn next(&self) -> WorkerMetrics {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         WorkerMetrics(Arc::clone(&self.shards[turn % self.shards.len()]))
+    }
+
+    /// All that was asked; failed is what a caller did no wrong in.
+    pub(super) fn requests(&self) -> Requests {
+        let of = |codes: &[&str]| {
+            let counted = CODES.iter().enumerate().filter(|(_, code)| codes.contains(code));
+            let counted = counted.flat_map(|(index, _)| Method::ALL.map(|method| (method as usize, index)));
+            counted.map(|(method, index)| self.count(|shard| &shard.requests[method][index])).sum()
+        };
+        Requests { all: of(&CODES), failed: of(&["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"]) }
     }
 
     fn count(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
