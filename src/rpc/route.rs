@@ -7,7 +7,7 @@ use std::sync::Arc;
 use blockhouse_client::v1::FILE_DESCRIPTOR_SET;
 use blockhouse_client::v1::allocation_service_server::AllocationServiceServer;
 use futures_util::future::LocalBoxFuture;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 use tonic::Status;
@@ -80,7 +80,8 @@ impl<A: Allocate> hyper::service::Service<Request<Incoming>> for Routes<A> {
     type Error = Infallible;
     type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, mut request: Request<Incoming>) -> Answer {
+        lighten(request.headers_mut());
         let token = self.busy.enter();
         let answer = if json::is_ours(request.uri().path()) || !is_grpc(request.headers()) {
             Box::pin(json::serve(Arc::clone(&self.desk), request))
@@ -92,6 +93,30 @@ impl<A: Allocate> hyper::service::Service<Request<Incoming>> for Routes<A> {
             answer.await
         })
     }
+}
+
+/// What anybody here reads of a head.
+const READ: [&str; 7] =
+    ["content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "traceparent", "host", "te"];
+
+/// Bytes of a head above which what nobody reads isn't kept.
+const HEAD_KEPT: usize = 2 * 1024;
+
+/// Lets go of what nobody reads, where it is much: a request whose message never comes holds its head until its deadline, and heads of
+/// 16 KiB on 1,024 streams a connection would be a cheap way to fill our memory. What stays is copied, since it is a part of the whole.
+fn lighten(headers: &mut HeaderMap) {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes <= HEAD_KEPT {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(READ.len());
+    for name in READ {
+        let value = headers.get(name).filter(|value| value.len() <= 256);
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+            kept.insert(name, value);
+        }
+    }
+    *headers = kept;
 }
 
 /// A unary call, by its deadline even if its message never comes: the one timer of its request.
@@ -129,4 +154,21 @@ pub fn reflection() -> Reflection {
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heavy_head_keeps_what_is_read_and_a_light_one_everything() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", HeaderValue::from_static("1S"));
+        headers.insert("x-own", HeaderValue::from_static("1"));
+        lighten(&mut headers);
+        assert_eq!(headers.len(), 2);
+        headers.insert("x-heavy", HeaderValue::from_str(&"v".repeat(HEAD_KEPT)).unwrap());
+        lighten(&mut headers);
+        assert_eq!((headers.len(), headers["grpc-timeout"].as_bytes()), (1, &b"1S"[..]));
+    }
 }
