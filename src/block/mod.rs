@@ -4,6 +4,7 @@
 //! tested exhaustively and with properties. Shared state is limited to atomic counters.
 
 pub mod catalogue;
+pub mod checker;
 pub mod chunk;
 pub mod counters;
 pub mod demand;
@@ -18,6 +19,7 @@ pub mod refusal;
 pub mod restarts;
 pub mod size;
 pub mod span;
+pub mod span_set;
 pub mod stash;
 pub mod tripwire;
 pub mod witness;
@@ -30,6 +32,7 @@ pub use life::{Identity, Life};
 pub use range::{Cause, Doubt, Range, Tally};
 pub use refusal::{Reason, Refusal};
 pub use span::Span;
+pub use span_set::SpanSet;
 pub use stash::Stash;
 pub use witness::Witness;
 
