@@ -283,6 +283,11 @@ impl Checker {
         self.sequences.get(sequence).map_or(0, |account| account.issued.ids())
     }
 
+    /// Some IDs that were issued.
+    pub fn some_issued(&self, sequence: &str) -> Option<Span> {
+        self.sequences.get(sequence)?.issued.spans().next()
+    }
+
     /// A process sends a request to the ledger, while `under_way` others of its own have not ended.
     pub fn to_ledger(&mut self, process: u32, what: &str, under_way: usize, at: Duration) {
         if under_way > 0 {

@@ -1,0 +1,89 @@
+//! One process of the real actors, on whatever time and in whatever thread it is started.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use blockhouse::actor::wiring::{Actors, WorkerActors};
+use blockhouse::actor::{self, Allocation};
+use blockhouse::block::Refusal;
+use blockhouse::config::Settings;
+use blockhouse::ledger::Ledger;
+use blockhouse::observe::Metrics;
+use blockhouse::observe::metrics::About;
+use blockhouse::pods::discovery::Roster;
+use blockhouse::role::Roles;
+use blockhouse::shutdown::Phase;
+use slog::Logger;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
+
+pub const ALLOCATOR: Roles = Roles { allocator: true, hydrator: false };
+pub const HYDRATOR: Roles = Roles { allocator: false, hydrator: true };
+
+/// A process under way.
+pub struct Running {
+    pub shared: Arc<actor::Process>,
+    pub actors: Actors,
+    pub workers: Vec<WorkerActors>,
+    _phase: watch::Sender<Phase>,
+    /// Every task of it. Ending it is a crash, at whatever await each of them stands.
+    life: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(
+        settings: Settings,
+        roles: Roles,
+        ledger: Rc<dyn Ledger>,
+        roster: Roster,
+        mut rng: fastrand::Rng,
+        log: Logger,
+    ) -> Running {
+        let about = About {
+            environment: Arc::clone(&settings.environment),
+            stage: "test".into(),
+            cluster: Arc::clone(&settings.cluster),
+        };
+        let workers = if roles.allocator { settings.grpc.workers } else { 0 };
+        let metrics = Metrics::new(&about, workers);
+        let local = LocalSet::new();
+        let inside = local.enter();
+        let shared = Arc::new(actor::Process::new(Arc::new(settings), roles, workers, metrics, log));
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (drain, _) = watch::channel(false);
+        let actors = Actors::start(&shared, ledger, roster, phases, drain, &mut rng);
+        let workers = (0..workers).map(|worker| actors.seat(worker, rng.fork()).start()).collect();
+        drop(inside);
+        let life = tokio::task::spawn_local(local);
+        Running { shared, actors, workers, _phase: phase, life }
+    }
+
+    /// Takes IDs at one worker, not yet issued.
+    pub async fn allocate(
+        &self,
+        worker: usize,
+        sequence: &str,
+        count: u32,
+        deadline: Instant,
+    ) -> Result<Allocation, Refusal> {
+        self.workers[worker].allocator.allocate(sequence, count, deadline).await
+    }
+
+    /// Makes the actors of one kind panic.
+    pub fn panic(&self, kind: &str) {
+        self.actors.panic(kind);
+        self.workers.iter().for_each(|worker| worker.panic(kind));
+    }
+
+    /// Stops it in order: afterwards it holds nothing.
+    pub async fn stop(&self) {
+        self.actors.stop(&self.workers).await;
+    }
+
+    /// Ends it at once.
+    pub async fn crash(self) {
+        self.life.abort();
+        let _ = self.life.await;
+    }
+}
