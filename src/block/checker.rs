@@ -58,6 +58,8 @@ rules! {
     Silent = "nobody served though a tier could be reached",
     /// Once faults are over all serve, and the pods are filled.
     Stuck = "no recovery after the faults",
+    /// Nothing panics unless it was asked to.
+    Panicked = "a panic that nobody asked for",
 }
 
 /// A promise that was broken.
@@ -281,11 +283,6 @@ impl Checker {
     /// IDs issued of a sequence; one that came twice counts once.
     pub fn issued(&self, sequence: &str) -> i128 {
         self.sequences.get(sequence).map_or(0, |account| account.issued.ids())
-    }
-
-    /// Some IDs that were issued.
-    pub fn some_issued(&self, sequence: &str) -> Option<Span> {
-        self.sequences.get(sequence)?.issued.spans().next()
     }
 
     /// A process sends a request to the ledger, while `under_way` others of its own have not ended.

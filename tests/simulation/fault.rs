@@ -198,7 +198,9 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
         Kind::PodGone => Some(Fault::PodGone { pod: pod?, lasts }),
         Kind::Advance => Some(Fault::Advance { sequence, by: rng.i64(0..5_000) }),
         Kind::BlockSize => {
-            Some(Fault::BlockSize { sequence, to: [1, 7, 100, 1_000, 20_000][rng.usize(..5)] })
+            // Millions of entries would show nothing that thousands don't.
+            let least = schedule.tuning.min_ids / 2_000 + 1;
+            Some(Fault::BlockSize { sequence, to: least * [1, 3, 40, 700][rng.usize(..4)] })
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use blockhouse::block::Stamp;
+use blockhouse::block::witness::{ClusterSeen, Kind as Kinds};
 use blockhouse::ledger::{Admin, Ledger, SequenceChange};
 use blockhouse::pods::Notice;
 use std::sync::Arc;
@@ -218,7 +220,22 @@ async fn advance(world: &World, name: &'static str, by: i64) -> bool {
 /// Waits as the command does; once everybody has heard, nothing older may be given out.
 async fn until_seen(world: &World, name: &'static str) {
     let facts = world.ledger.facts(None).await.unwrap();
-    let stamp = facts.catalogue.stamp;
     let Some((_, up_to)) = facts.granted.iter().find(|(of, _)| **of == *name) else { return };
-    let _ = (stamp, up_to, world);
+    let until = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < until {
+        let clusters = world.ledger.seen().await.unwrap();
+        if !clusters.is_empty() && clusters.iter().all(|cluster| has_heard(cluster, facts.catalogue.stamp)) {
+            let mut journal = world.journal.lock();
+            let at = journal.now();
+            journal.note(format_args!("everybody has heard that {name} goes on above {up_to}"));
+            return journal.checker.moved(name, *up_to, at);
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn has_heard(cluster: &ClusterSeen, stamp: Stamp) -> bool {
+    cluster.led
+        && cluster.seen.iter().any(|witness| witness.kind == Kinds::Pod)
+        && cluster.seen.iter().all(|witness| witness.stamp >= stamp)
 }

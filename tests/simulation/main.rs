@@ -9,10 +9,13 @@ mod faults;
 mod journal;
 mod log;
 mod net;
+mod panics;
 mod run;
 #[path = "../virtual_time/running.rs"]
 mod running;
 mod schedule;
+mod selfcheck;
+mod shrink;
 mod ways;
 mod world;
 

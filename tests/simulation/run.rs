@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix_rt::System;
-use blockhouse::block::Span;
 use blockhouse::block::checker::{Counts, Least, Limits, Rule, Verdict, Violation};
 use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
@@ -17,6 +17,7 @@ use crate::fault::Kind;
 use crate::faults::Faults;
 use crate::journal::Journal;
 use crate::net::Net;
+use crate::panics;
 use crate::schedule::Schedule;
 use crate::world::World;
 
@@ -33,11 +34,26 @@ pub struct Outcome {
     pub log: Option<String>,
 }
 
+impl Outcome {
+    /// The run itself came to a bad end.
+    fn nothing() -> Outcome {
+        Outcome {
+            verdict: Verdict::Violated,
+            violations: Vec::new(),
+            counts: Counts::default(),
+            ids: 0,
+            lasted: Duration::ZERO,
+            fired: BTreeMap::new(),
+            log: None,
+        }
+    }
+}
+
 /// How a run is watched.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Watched {
     pub logs: bool,
-    /// The harness itself gives an ID to two callers, which must be noticed.
+    /// Pods hand out again what was popped, which must be noticed.
     pub canary: bool,
 }
 
@@ -55,7 +71,15 @@ pub fn run(schedule: &Schedule, watched: Watched) -> Outcome {
         builder.enable_time().start_paused(true).build().expect("a runtime needs nothing")
     };
     let schedule = Rc::new(schedule.clone());
-    System::with_tokio_rt(runtime).block_on(carry_out(schedule, watched))
+    panics::heard();
+    let run = || System::with_tokio_rt(runtime).block_on(carry_out(schedule, watched));
+    let mut outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Outcome::nothing());
+    for what in panics::heard() {
+        outcome.counts.violations += 1;
+        outcome.verdict = Verdict::Violated;
+        outcome.violations.push(Violation { rule: Rule::Panicked, at: outcome.lasted, what });
+    }
+    outcome
 }
 
 async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
@@ -64,6 +88,9 @@ async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
     let rng = fastrand::Rng::with_seed(schedule.seed ^ 0x0e7);
     let (net, sprung) = Net::new(journal.clone(), rng, schedule.tuning.latency, slots);
     let world = World::new(Rc::clone(&schedule), journal.clone(), net, watched.logs).await;
+    if watched.canary {
+        world.pods.iter().for_each(crate::ways::PodServer::forget_pops);
+    }
     let faults = Faults::new(&world, sprung);
     (0..schedule.slots().len()).for_each(|slot| faults.start(slot));
 
@@ -77,9 +104,6 @@ async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
     faults.heal().await;
     recover(&world).await;
     background.iter().for_each(JoinHandle::abort);
-    if watched.canary {
-        repeat_an_answer(&journal, &schedule);
-    }
     settle(&world).await;
 
     let lasted = journal.now();
@@ -182,15 +206,4 @@ async fn settle(world: &Rc<World>) {
         }
         world.journal.lock().balance(&row.facts.name, in_pods);
     }
-}
-
-fn repeat_an_answer(journal: &Journal, schedule: &Schedule) {
-    let mut journal = journal.lock();
-    let at = journal.now();
-    let sequence = schedule.sequences[0].name;
-    let Some(span) = journal.checker.some_issued(sequence) else { return };
-    let span = Span::new(span.first(), 1).expect("a span's first ID is one");
-    let answer =
-        blockhouse::block::checker::Answer { sequence, asked: 1, spans: &[span], by: None, since: at, at };
-    journal.checker.answered(&answer);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::fault::{Fault, Kind, Swarm};
+use crate::fault::{Fault, Swarm};
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,12 +101,10 @@ impl Schedule {
         }
     }
 
-    /// Kinds of faults that it has.
-    pub fn kinds(&self) -> Vec<Kind> {
-        let mut kinds: Vec<Kind> = self.faults.iter().map(|timed| timed.fault.kind()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
+    /// The same without any fault but those with these numbers.
+    pub fn only(&self, numbers: &[usize]) -> Schedule {
+        let faults = numbers.iter().filter_map(|number| self.faults.get(*number).cloned()).collect();
+        Schedule { faults, ..self.clone() }
     }
 
     /// The cluster of each slot, allocators before hydrators, cluster by cluster.
@@ -208,8 +206,8 @@ impl fmt::Display for Schedule {
         }
         writeln!(f, "  {:?}", self.tuning)?;
         writeln!(f, "  {:?}", self.load)?;
-        for Timed { at, fault } in &self.faults {
-            writeln!(f, "  {:>8.3} s {fault:?}", at.as_secs_f64())?;
+        for (number, Timed { at, fault }) in self.faults.iter().enumerate() {
+            writeln!(f, "  {number:>3} at {:>8.3} s {fault:?}", at.as_secs_f64())?;
         }
         Ok(())
     }

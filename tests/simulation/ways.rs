@@ -151,13 +151,19 @@ pub struct PodServer {
 struct PodState {
     cache: Cache,
     full: bool,
+    /// Hands out again what was popped.
+    forgets_pops: bool,
 }
 
 impl PodServer {
     pub fn new(number: usize, rng: &mut fastrand::Rng) -> PodServer {
         let cache = Cache::new(number, rng);
         let address = Arc::clone(Target::address(&cache));
-        PodServer { number, address, state: Arc::new(Mutex::new(PodState { cache, full: false })) }
+        PodServer {
+            number,
+            address,
+            state: Arc::new(Mutex::new(PodState { cache, full: false, forgets_pops: false })),
+        }
     }
 
     /// Another server process, which begins empty.
@@ -167,6 +173,19 @@ impl PodServer {
 
     pub fn set_full(&self, full: bool) {
         self.state.lock().unwrap().full = full;
+    }
+
+    /// From now on it hands out again what was popped: for the canary.
+    pub fn forget_pops(&self) {
+        self.state.lock().unwrap().forgets_pops = true;
+    }
+
+    fn pop(&self, list: &List, blocks: u32) -> Result<Popped, PodError> {
+        let popped = now(self.cache().pop(list, blocks))?;
+        if self.state.lock().unwrap().forgets_pops && !popped.entries.is_empty() {
+            now(self.cache().push(list, &spans(&popped), End::Back, popped.high_water))?;
+        }
+        Ok(popped)
     }
 
     pub fn is_full(&self) -> bool {
@@ -234,14 +253,14 @@ impl Handle {
     async fn carry<T: Send + 'static>(
         &self,
         call: &'static str,
-        work: impl FnOnce(&Cache) -> Result<T, PodError> + Send + 'static,
+        work: impl FnOnce(&PodServer) -> Result<T, PodError> + Send + 'static,
     ) -> Result<T, PodError> {
         let (net, way, server) = (Arc::clone(&self.net), self.way, self.server.clone());
         let work = move || {
             if call == "push" && server.is_full() {
                 return Err(PodError::Full("used memory > 'maxmemory'".to_owned()));
             }
-            let result = work(&server.cache());
+            let result = work(&server);
             net.done(way, call);
             result
         };
@@ -275,14 +294,14 @@ impl Pod for Handle {
 
     fn heartbeat<'a>(&'a self, seen: &'a Seen) -> pods::Answer<'a, Heartbeat> {
         let seen = seen.clone();
-        Box::pin(self.carry("heartbeat", move |cache| now(cache.heartbeat(&seen))))
+        Box::pin(self.carry("heartbeat", move |server| now(server.cache().heartbeat(&seen))))
     }
 
     fn pop<'a>(&'a self, list: &'a List, blocks: u32) -> pods::Answer<'a, Popped> {
         let (of, journal) = (list.clone(), self.net.journal.clone());
         Box::pin(async move {
-            let work = move |cache: &Cache| {
-                let popped = now(cache.pop(&of, blocks))?;
+            let work = move |server: &PodServer| {
+                let popped = server.pop(&of, blocks)?;
                 journal.lock().popped(&of.sequence, &spans(&popped));
                 Ok(popped)
             };
@@ -302,8 +321,8 @@ impl Pod for Handle {
         let (to, pushed, journal) = (list.clone(), entries.to_vec(), self.net.journal.clone());
         Box::pin(async move {
             self.net.journal.lock().push_sent(self.way.process, &list.sequence, entries);
-            let work = move |cache: &Cache| {
-                now(cache.push(&to, &pushed, end, high_water))?;
+            let work = move |server: &PodServer| {
+                now(server.cache().push(&to, &pushed, end, high_water))?;
                 journal.lock().pushed(&to.sequence, &pushed);
                 Ok(())
             };
@@ -319,22 +338,22 @@ impl Pod for Handle {
 
     fn inspect<'a>(&'a self, scope: &'a Scope, lists: &'a [(Arc<str>, i64)]) -> pods::Answer<'a, Inspection> {
         let (scope, lists) = (scope.clone(), lists.to_owned());
-        Box::pin(self.carry("inspect", move |cache| now(cache.inspect(&scope, &lists))))
+        Box::pin(self.carry("inspect", move |server| now(server.cache().inspect(&scope, &lists))))
     }
 
     fn publish<'a>(&'a self, notice: &'a Notice) -> pods::Answer<'a, ()> {
         let notice = notice.clone();
-        Box::pin(self.carry("publish", move |cache| now(cache.publish(&notice))))
+        Box::pin(self.carry("publish", move |server| now(server.cache().publish(&notice))))
     }
 
     fn raise<'a>(&'a self, scope: &'a Scope, sequence: &'a str, high_water: i64) -> pods::Answer<'a, ()> {
         let (scope, sequence) = (scope.clone(), sequence.to_owned());
-        Box::pin(self.carry("raise", move |cache| now(cache.raise(&scope, &sequence, high_water))))
+        Box::pin(self.carry("raise", move |server| now(server.cache().raise(&scope, &sequence, high_water))))
     }
 
     fn sweep<'a>(&'a self, scope: &'a Scope, keep: &'a [(Arc<str>, i64)]) -> pods::Answer<'a, u64> {
         let (scope, keep) = (scope.clone(), keep.to_owned());
-        Box::pin(self.carry("sweep", move |cache| now(cache.sweep(&scope, &keep))))
+        Box::pin(self.carry("sweep", move |server| now(server.cache().sweep(&scope, &keep))))
     }
 }
 

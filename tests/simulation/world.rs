@@ -47,7 +47,6 @@ pub struct Process {
     /// Another one for each start.
     pub number: u32,
     pub slot: usize,
-    pub since: Duration,
     running: RefCell<Option<Running>>,
     handles: Vec<blockhouse::actor::AllocatorHandle>,
     pub shared: Arc<blockhouse::actor::Process>,
@@ -127,7 +126,6 @@ impl World {
         let process = Rc::new(Process {
             number,
             slot,
-            since: self.journal.now(),
             handles: running.workers.iter().map(|worker| worker.allocator.clone()).collect(),
             shared: Arc::clone(&running.shared),
             running: RefCell::new(Some(running)),

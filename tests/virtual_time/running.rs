@@ -3,9 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use blockhouse::actor;
 use blockhouse::actor::wiring::{Actors, WorkerActors};
-use blockhouse::actor::{self, Allocation};
-use blockhouse::block::Refusal;
 use blockhouse::config::Settings;
 use blockhouse::ledger::Ledger;
 use blockhouse::observe::Metrics;
@@ -16,7 +15,6 @@ use blockhouse::shutdown::Phase;
 use slog::Logger;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::Instant;
 
 pub const ALLOCATOR: Roles = Roles { allocator: true, hydrator: false };
 pub const HYDRATOR: Roles = Roles { allocator: false, hydrator: true };
@@ -57,17 +55,6 @@ impl Running {
         drop(inside);
         let life = tokio::task::spawn_local(local);
         Running { shared, actors, workers, _phase: phase, life }
-    }
-
-    /// Takes IDs at one worker, not yet issued.
-    pub async fn allocate(
-        &self,
-        worker: usize,
-        sequence: &str,
-        count: u32,
-        deadline: Instant,
-    ) -> Result<Allocation, Refusal> {
-        self.workers[worker].allocator.allocate(sequence, count, deadline).await
     }
 
     /// Makes the actors of one kind panic.

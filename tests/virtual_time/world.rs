@@ -201,7 +201,7 @@ impl Process {
         patience: Duration,
     ) -> Result<(Vec<Span>, Tier), Refusal> {
         let deadline = Instant::now() + patience;
-        let allocation = self.running.allocate(worker, "tasks", count, deadline).await;
+        let allocation = self.workers[worker].allocator.allocate("tasks", count, deadline).await;
         assert!(Instant::now() <= deadline, "an answer after its deadline");
         let issued = allocation?.issue();
         assert_eq!(issued.spans.iter().map(|span| span.count()).sum::<i64>(), i64::from(count));
@@ -216,7 +216,7 @@ impl Process {
         count: u32,
         deadline: Instant,
     ) -> Result<Allocation, Refusal> {
-        self.running.allocate(0, sequence, count, deadline).await
+        self.workers[0].allocator.allocate(sequence, count, deadline).await
     }
 
     /// Takes IDs of `tasks` at one worker, within two seconds.
