@@ -151,8 +151,8 @@ pub struct PodServer {
 struct PodState {
     cache: Cache,
     full: bool,
-    /// Hands out again what was popped.
-    forgets_pops: bool,
+    /// So many pops from now on are forgotten: what they brought is handed out again.
+    forgets_pops: u32,
 }
 
 impl PodServer {
@@ -162,7 +162,7 @@ impl PodServer {
         PodServer {
             number,
             address,
-            state: Arc::new(Mutex::new(PodState { cache, full: false, forgets_pops: false })),
+            state: Arc::new(Mutex::new(PodState { cache, full: false, forgets_pops: 0 })),
         }
     }
 
@@ -175,15 +175,17 @@ impl PodServer {
         self.state.lock().unwrap().full = full;
     }
 
-    /// From now on it hands out again what was popped: for the canary.
+    /// Hands out again what the next pops bring: for the canary.
     pub fn forget_pops(&self) {
-        self.state.lock().unwrap().forgets_pops = true;
+        self.state.lock().unwrap().forgets_pops = 10;
     }
 
     fn pop(&self, list: &List, blocks: u32) -> Result<Popped, PodError> {
         let popped = now(self.cache().pop(list, blocks))?;
-        if self.state.lock().unwrap().forgets_pops && !popped.entries.is_empty() {
-            now(self.cache().push(list, &spans(&popped), End::Back, popped.high_water))?;
+        let mut state = self.state.lock().unwrap();
+        if state.forgets_pops > 0 && !popped.entries.is_empty() {
+            state.forgets_pops -= 1;
+            now(state.cache.push(list, &spans(&popped), End::Front, popped.high_water))?;
         }
         Ok(popped)
     }
