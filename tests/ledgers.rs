@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+#[path = "memory/histories.rs"]
+mod histories;
 
 mod memory {
     use std::rc::Rc;
@@ -10,6 +12,7 @@ mod memory {
     use blockhouse::ledger::memory::Memory;
     use blockhouse::ledger::{Admin, Expected};
 
+    use super::conformance::lives::Lived;
     use super::conformance::{self, Bed, ENVIRONMENT};
 
     impl Bed for Memory {
@@ -18,14 +21,35 @@ mod memory {
         }
     }
 
+    impl Lived for Memory {
+        fn restart(&self) {
+            Memory::restart(self);
+        }
+
+        fn restore_dump(&self) {
+            Memory::restore_dump(self, &self.copy());
+        }
+
+        fn age_by(&self, hours: u32) {
+            self.step_clock(i64::from(hours) * 3_600_000_000);
+        }
+    }
+
+    fn ledger() -> Memory {
+        let expected = Expected { environment: ENVIRONMENT.into(), id: None };
+        Memory::new(expected, fastrand::Rng::with_seed(1))
+    }
+
     fn run(behaviour: impl AsyncFnOnce(&dyn Bed)) {
-        super::block_on(async {
-            let expected = Expected { environment: ENVIRONMENT.into(), id: None };
-            behaviour(&Memory::new(expected, fastrand::Rng::with_seed(1))).await;
-        });
+        super::block_on(async { behaviour(&ledger()).await });
+    }
+
+    fn run_lived(behaviour: impl AsyncFnOnce(&dyn Lived)) {
+        super::block_on(async { behaviour(&ledger()).await });
     }
 
     conformance::behaviours!(run);
+    conformance::behaviours!(of lives: run_lived);
 }
 
 mod sqlite {

@@ -49,7 +49,7 @@ pub struct Hydration {
     /// The cluster's processes.
     roll: Roll,
     /// What the ledger was last told of who has which catalogue.
-    confirmed: Option<Vec<Witness>>,
+    confirmed: Option<(Vec<Witness>, Instant)>,
     saved_at: Option<Instant>,
     pruned_at: Option<Instant>,
     /// Pods that took no push lately.
@@ -228,7 +228,8 @@ impl Hydration {
         .await;
     }
 
-    /// Writes to the ledger who of the cluster has which catalogue, where that has changed: an operator's command waits for it.
+    /// Writes to the ledger who of the cluster has which catalogue, where that has changed, and now and then: an operator's command
+    /// waits for it, and so does a greater gap.
     async fn confirm(&mut self, known: &Snapshot, measured: &[Measured]) -> Result<(), String> {
         if self.pods.witnesses().iter().any(|pod| !pod.silent && pod.stamp < known.catalogue.stamp) {
             // They have just been told.
@@ -242,7 +243,7 @@ impl Hydration {
             return Ok(());
         }
         seen.extend(self.pods.witnesses());
-        if self.confirmed.as_ref() == Some(&seen) {
+        if self.confirmed.as_ref().is_some_and(|(last, at)| *last == seen && at.elapsed() < SAVE_EVERY) {
             return Ok(());
         }
         let (settings, written) = (Arc::clone(&self.process.settings), seen.clone());
@@ -250,7 +251,7 @@ impl Hydration {
             Box::pin(async move { ledger.confirm(&settings.cluster, &settings.instance, &written).await })
         });
         confirm.await.map_err(|error| error.to_string())?;
-        self.confirmed = Some(seen);
+        self.confirmed = Some((seen, Instant::now()));
         Ok(())
     }
 

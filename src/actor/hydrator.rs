@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
-use slog::warn;
+use slog::{debug, warn};
 use tokio::sync::oneshot;
 
 use super::guard;
@@ -12,6 +12,10 @@ use super::hydration::Hydration;
 use super::mailbox::{Mailbox, Panic};
 use super::process::{Part, Process};
 use crate::block::health::Backoff;
+
+/// A pass that failed is tried again within this time: a ledger that is back opens when its clusters have spoken, and grants to whoever
+/// asks.
+const RETRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// The hydrator, as the supervisor sees it.
 #[derive(Clone)]
@@ -26,6 +30,8 @@ struct Hydrator {
     hydration: Option<Hydration>,
     rebuild: Box<dyn Fn() -> Hydration>,
     backoff: Backoff,
+    /// Why the last pass failed.
+    failure: Option<String>,
     rng: fastrand::Rng,
     closing: Option<oneshot::Sender<()>>,
 }
@@ -51,7 +57,8 @@ pub fn start(
         part: Arc::clone(&part),
         hydration: Some(rebuild()),
         rebuild: Box::new(rebuild),
-        backoff: Backoff::new(interval / 4, interval * 4),
+        backoff: Backoff::new((interval / 4).min(RETRY_WITHIN), RETRY_WITHIN),
+        failure: None,
         rng,
         closing: None,
     });
@@ -86,16 +93,27 @@ impl Hydrator {
             let wait = match done {
                 Ok(unfinished) => {
                     act.backoff.succeeded();
+                    act.failure = None;
                     if unfinished { Duration::ZERO } else { act.process.settings.hydrator.interval }
                 }
                 Err(why) => {
                     act.backoff.failed(now, act.rng.f64());
-                    warn!(act.process.log, "a hydrator pass failed"; "error" => why);
+                    act.note(why);
                     act.backoff.wait(now).unwrap_or_default()
                 }
             };
             ctx.run_later(wait, Hydrator::pass);
         }));
+    }
+
+    /// Warns once of each reason: it may be the same for a day.
+    fn note(&mut self, why: String) {
+        if self.failure.as_ref() == Some(&why) {
+            debug!(self.process.log, "a hydrator pass failed again"; "error" => &why);
+        } else {
+            warn!(self.process.log, "a hydrator pass failed"; "error" => &why);
+        }
+        self.failure = Some(why);
     }
 
     fn close(&mut self, ctx: &mut Context<Self>) {

@@ -223,6 +223,7 @@ impl Known {
                 .map(|identity| identity.life)
                 .filter(|_| read_at_us.is_some()),
             read_at_us,
+            on_failover: read_at_us.map(|_| snapshot.catalogue.on_failover),
             // Who never heard of a ledger that was open knows nothing, whatever a closed one said.
             sequences: if read_at_us.is_some() {
                 snapshot.sequences().map(known).collect()

@@ -66,9 +66,10 @@ pub(super) fn busy(wait: Duration) -> Refusal {
 pub(super) fn refuse_early(process: &Process, ask: &Ask) -> Option<Refusal> {
     let name = &ask.sequence.facts.name;
     if let Some(conflict) = &process.known.load().conflict {
-        return Some(
-            Refusal::new(Reason::LedgerUnreachable, conflict.clone()).retry_after(Duration::from_secs(1)),
+        let message = format!(
+            "two ledgers are named, so nothing is taken from tier 3: {conflict}; set ledger.id to the right one, or restart that Redis empty"
         );
+        return Some(Refusal::new(Reason::LedgerUnreachable, message).retry_after(Duration::from_secs(1)));
     }
     if ask.sequence.facts.retired {
         return Some(Refusal::new(Reason::SequenceRetired, format!("sequence '{name}' was retired")));

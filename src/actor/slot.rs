@@ -17,7 +17,7 @@ use super::refusals::refusal;
 use crate::block::health::Backoff;
 use crate::block::size::GrantSize;
 use crate::block::{Cause, Doubt, Life, Range, Refusal};
-use crate::ledger::{Grant, GrantRequest, Ledger, LedgerError, Purpose, Reported, State};
+use crate::ledger::{Condemned, Grant, GrantRequest, Ledger, LedgerError, Purpose, Reported, State};
 
 /// Unknown names cause at most one ledger read in this time.
 const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
@@ -371,13 +371,17 @@ impl Slot {
         let life = self.process.known.load().identity.as_ref().map(|identity| identity.life);
         let Some(life) = life else { return };
         match self.request(OTHER, self.ledger.condemn(life, life.epoch, why)).await {
-            Ok(true) => {
+            Ok(Condemned::Closed) => {
                 self.process.metrics.fence_trip("high_water");
                 error!(self.process.log, "the ledger went back in time and was closed";
                     "sequence" => %sequence.facts.name, "epoch" => life.epoch, "why" => why);
                 let _ = self.read_facts().await;
             }
-            Ok(false) => self.halt(sequence, "high_water", why).await,
+            Ok(Condemned::Elsewhere) => {
+                // Somebody closed it before, or another server has answered: what it says now counts.
+                let _ = self.read_facts().await;
+            }
+            Ok(Condemned::OnlyLife) => self.halt(sequence, "high_water", why).await,
             // It is noted, and the next grant meets the same counter.
             Err(_) => {}
         }

@@ -130,7 +130,7 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     if let Some(conflict) = &known.conflict {
         problem(
             format!("two ledgers are named, so nothing is taken from tier 3: {conflict}"),
-            "pin ledger.id, or restart the Redis that names the wrong one".to_owned(),
+            "set ledger.id to the right one, or restart that Redis empty".to_owned(),
         );
     }
     for pod in pods.iter().filter(|pod| pod.state != "up") {

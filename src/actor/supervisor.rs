@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Supervised, WrapFuture};
+use slog::warn;
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -163,7 +164,7 @@ impl Supervisor {
         ctx.spawn(read.into_actor(self).map(|(), act, _| act.reading = false));
     }
 
-    /// Sets the gauges that follow from what is known, and notes since when something is wrong.
+    /// Sets the gauges that follow from what is known, and notes, and logs, since when something is wrong.
     fn show(&mut self) {
         let metrics = &self.process.metrics;
         for sequence in self.process.known.load().sequences() {
@@ -178,11 +179,14 @@ impl Supervisor {
         let now = OffsetDateTime::now_utc();
         let found = problems(&self.process, &self.pods.view(), *self.phases.borrow());
         self.since.retain(|what, _| found.iter().any(|problem| problem.what == *what));
-        let since = &mut self.since;
+        let (since, log) = (&mut self.since, &self.process.log);
         found
             .into_iter()
             .map(|mut problem| {
-                let at = since.entry(problem.what.clone()).or_insert(now);
+                let at = since.entry(problem.what.clone()).or_insert_with(|| {
+                    warn!(log, "a problem began"; "what" => &problem.what, "do" => &problem.remedy);
+                    now
+                });
                 problem.since = crate::observe::log::rfc3339(*at);
                 problem
             })

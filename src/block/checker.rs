@@ -285,6 +285,11 @@ impl Checker {
         self.sequences.get(sequence).map_or(0, |account| account.issued.ids())
     }
 
+    /// The greatest ID issued of a sequence, 0 if none was.
+    pub fn greatest(&self, sequence: &str) -> i64 {
+        self.sequences.get(sequence).and_then(|account| account.issued.greatest()).unwrap_or(0)
+    }
+
     /// A process sends a request to the ledger, while `under_way` others of its own have not ended.
     pub fn to_ledger(&mut self, process: u32, what: &str, under_way: usize, at: Duration) {
         if under_way > 0 {

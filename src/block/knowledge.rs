@@ -130,9 +130,7 @@ impl Knowledge {
     pub fn conflict(&self) -> Option<String> {
         let ours = self.identity.as_ref()?.ledger;
         let (who, theirs) = self.dissent.first_key_value()?;
-        Some(format!(
-            "{who} names ledger {theirs}, others name {ours}: set ledger.id to the right one, or restart that Redis empty"
-        ))
+        Some(format!("{who} names ledger {theirs}, others name {ours}"))
     }
 
     /// Whether pods may be popped: with nobody but the pods to ask, all of them must agree (S5).
@@ -235,7 +233,7 @@ mod tests {
         assert!(known.pods_usable());
         known.hear_pod(&"b".into(), Some(&identity(2, 1, 1)), Some("here"), None).unwrap_err();
         assert!(!known.pods_usable());
-        assert!(known.conflict().unwrap().contains("ledger.id"));
+        assert!(known.conflict().unwrap().contains("names ledger"));
         known.hear_pod(&"b".into(), None, None, None).unwrap();
         assert!(known.pods_usable() && known.conflict().is_none());
     }

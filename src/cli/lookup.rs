@@ -9,7 +9,7 @@ use super::global::{ConfigArgs, Global};
 use super::opened::Opened;
 use super::table::pairs;
 use super::ui::Ui;
-use crate::ledger::{GrantRecord, SequenceRow};
+use crate::ledger::{GrantRecord, MoveRecord, SequenceRow};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,12 @@ impl Lookup {
         let Some(grant) = opened.read(opened.ledger.lookup(&self.sequence, self.id)).await? else {
             let row = opened.row(&self.sequence).await?;
             let kept = duration(opened.settings.ledger.keep_grants);
-            return Err(Failure::new(Exit::Failed, missing(self.id, &row, &kept)));
+            let skipped = opened.read(opened.ledger.moved(&self.sequence, self.id)).await?;
+            let why = match skipped {
+                Some(skipped) => skipped_by(self.id, &self.sequence, &skipped),
+                None => missing(self.id, &row, &kept),
+            };
+            return Err(Failure::new(Exit::Failed, why));
         };
         if self.json {
             return ui.json(&self.listed(&grant));
@@ -90,6 +95,18 @@ impl Lookup {
     }
 }
 
+/// Nobody got it, and why.
+fn skipped_by(id: i64, sequence: &str, by: &MoveRecord) -> String {
+    format!(
+        "{id} was skipped and is nobody's: when the ledger was opened again ({}) at {}, '{sequence}' went on from {} to {}, in life {}",
+        by.reason,
+        moment(by.at_us),
+        by.from,
+        by.to,
+        by.epoch
+    )
+}
+
 /// Why there is no grant.
 fn missing(id: i64, row: &SequenceRow, kept: &str) -> String {
     let facts = &row.facts;
@@ -121,6 +138,15 @@ mod tests {
         ] {
             let said = missing(id, &row, "400d");
             assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_was_skipped_says_when_and_by_what() {
+        let by = MoveRecord { epoch: 3, from: 10, to: 20, reason: "restarted".to_owned(), at_us: 0 };
+        let said = skipped_by(12, "tasks", &by);
+        for part in ["12 was skipped", "(restarted)", "1970-01-01", "from 10 to 20", "life 3"] {
+            assert!(said.contains(part), "{said}");
         }
     }
 

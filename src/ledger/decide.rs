@@ -71,10 +71,21 @@ impl LedgerRow {
     }
 }
 
+/// What the hourly cap of a sequence goes by.
+#[derive(Debug)]
+pub struct Capped<'a> {
+    /// What it was granted in the last hour.
+    pub hour: &'a Hour,
+    /// A cap that stays until every cluster knows of a looser one.
+    pub held: Option<i64>,
+    /// The ledger's clock, in µs since 1970.
+    pub now_us: i64,
+}
+
 /// What `request` gets of the sequence whose row is `row`: the grant to commit, or the refusal.
 ///
 /// `recorded` is the last ID of the sequence's newest recorded grant, 0 without any. Nothing is granted that is not
-/// above both it and what the caller knows (S3). `hour` and `now_us` are what the cap goes by.
+/// above both it and what the caller knows (S3).
 ///
 /// # Errors
 /// Every refusal that [`LedgerError`] has for a grant.
@@ -83,7 +94,7 @@ pub fn grant(
     row: Option<&SequenceRow>,
     recorded: i64,
     request: &GrantRequest,
-    (hour, now_us): (&Hour, i64),
+    capped: &Capped<'_>,
 ) -> Result<Grant, LedgerError> {
     let life = ledger.identity.life;
     if let State::Closed(why) = &ledger.state {
@@ -118,10 +129,10 @@ pub fn grant(
     let exhausted = LedgerError::Exhausted { left };
     let Some(count) = size(left, request) else { return Err(exhausted) };
     let least = request.least.max(1);
-    let allowed = |spent: i64| match cap(ledger.on_failover, facts, request.purpose) {
-        Some(cap) => cap.saturating_sub(spent).max(0),
-        None => i64::MAX,
-    };
+    let Capped { hour, held, now_us } = *capped;
+    let hydrates = request.purpose == Purpose::Hydrate;
+    let cap = cap(ledger.on_failover, facts.failover_gap, held).map(|cap| share(cap, hydrates));
+    let allowed = |spent: i64| cap.map_or(i64::MAX, |cap| cap.saturating_sub(spent).max(0));
     let room = allowed(hour.spent(Hour::slot_of(now_us)));
     if room < least {
         let wait_us = hour.wait_us(now_us, |spent| allowed(spent) >= least);
@@ -140,10 +151,10 @@ fn size(left: i64, request: &GrantRequest) -> Option<i64> {
     (left >= least).then(|| request.need.max(welcome).max(least).min(left))
 }
 
-/// The most that an hour may see of a sequence before a grant for `purpose` is refused.
-fn cap(on_failover: OnFailover, facts: &SequenceFacts, purpose: Purpose) -> Option<i64> {
-    let capped = on_failover == OnFailover::Jump && facts.failover_gap > 0;
-    capped.then(|| share(facts.failover_gap, purpose == Purpose::Hydrate))
+/// What caps an hour, if anything does: what is set, or what is still held of what was.
+pub fn cap(on_failover: OnFailover, gap: i64, held: Option<i64>) -> Option<i64> {
+    let set = (on_failover == OnFailover::Jump && gap > 0).then_some(gap);
+    [set, held].into_iter().flatten().min()
 }
 
 /// Refuses to cap sequences that were granted more than their gap in the last hour: by name, what was granted, and the gap.
@@ -326,7 +337,13 @@ mod tests {
         recorded: i64,
         request: &GrantRequest,
     ) -> Result<Grant, LedgerError> {
-        grant(ledger, row, recorded, request, (&Hour::default(), 1_700_000_000_000_000))
+        grant(
+            ledger,
+            row,
+            recorded,
+            request,
+            &Capped { hour: &Hour::default(), held: None, now_us: 1_700_000_000_000_000 },
+        )
     }
 
     /// Numbers of every magnitude, the edges of `i64` included.
@@ -437,7 +454,7 @@ mod tests {
             let mut ask = request(least, least + more, want.max(least + more));
             ask.purpose = if hydrates { Purpose::Hydrate } else { Purpose::Exercise };
             let room = (share(gap, hydrates) - spent).max(0);
-            match grant(&jumps, Some(&row), 0, &ask, (&hour, now_us)) {
+            match grant(&jumps, Some(&row), 0, &ask, &Capped { hour: &hour, held: None, now_us }) {
                 Ok(grant) => prop_assert_eq!(grant.span.count(), ask.want.min(room)),
                 Err(LedgerError::RateCapped { allowed, wait }) => {
                     prop_assert_eq!(allowed, room);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Life, SequenceFacts};
+use crate::block::{Life, OnFailover, SequenceFacts};
 
 /// What one cluster knows, said to a closed ledger.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub follows: Option<Life>,
     /// When the high waters were read, by the clock of the ledger they were read from (µs since 1970).
     pub read_at_us: Option<i64>,
+    /// What the ledger does after a failover, as far as is known: the change may be lost with the rest.
+    pub on_failover: Option<OnFailover>,
     /// Every known sequence, and its high water.
     pub sequences: Vec<(SequenceFacts, i64)>,
 }
@@ -28,6 +30,17 @@ pub enum Reported {
     Open,
     /// It stays closed, and for what it waits.
     Waits(String),
+}
+
+/// What became of a life that somebody condemned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condemned {
+    /// It ended.
+    Closed,
+    /// The ledger that answers is in another one, or closed already: nothing was changed.
+    Elsewhere,
+    /// The engine keeps one life for good.
+    OnlyLife,
 }
 
 /// How an operator accepts a failover.
@@ -59,6 +72,21 @@ pub struct Move {
     pub reported: Option<i64>,
     /// Nothing at or below it is granted any more.
     pub to: i64,
+}
+
+/// A move as recorded: IDs that nobody will get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveRecord {
+    /// The life that began with it.
+    pub epoch: i64,
+    /// Where the counter stood.
+    pub from: i64,
+    /// Where it then stood.
+    pub to: i64,
+    /// How the ledger was opened: `restarted`, `accepted` or `jumped`.
+    pub reason: String,
+    /// By the ledger's clock, in microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
 }
 
 /// One cluster's report as recorded.

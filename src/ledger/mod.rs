@@ -19,7 +19,7 @@ use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 pub use self::error::LedgerError;
-pub use self::lives::{Accept, Accepted, Move, Report, ReportRecord, Reported};
+pub use self::lives::{Accept, Accepted, Condemned, Move, MoveRecord, Report, ReportRecord, Reported};
 pub use crate::block::witness::ClusterSeen;
 use crate::block::{Catalogue, Identity, Life, OnFailover, Span, Witness};
 use crate::config::settings;
@@ -63,16 +63,14 @@ pub trait Ledger {
     /// is heard, or anybody where nobody leads.
     fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
         let _ = report;
-        Box::pin(async {
-            Ok(Reported::Waits("this engine is opened by nobody else than an operator".to_owned()))
-        })
+        Box::pin(async { Ok(Reported::Waits("this engine has one life, and is never closed".to_owned())) })
     }
 
     /// Closes the ledger if it is still in `life`: whoever saw that it went back in time names the life that is condemned, so that
-    /// two servers behind one address can't close each other. `false` where the engine keeps one life for good.
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+    /// two servers behind one address can't close each other.
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
         let _ = (life, known_epoch, why);
-        Box::pin(async { Ok(false) })
+        Box::pin(async { Ok(Condemned::OnlyLife) })
     }
 
     /// Deletes grant records older than `keep`, at most `limit`, never a sequence's newest.
@@ -134,11 +132,21 @@ pub trait Admin: Ledger {
     /// The grant that `id` came from.
     fn lookup<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<GrantRecord>>;
 
+    /// The move between two lives that skipped `id`, if one did.
+    fn moved<'a>(&'a self, _sequence: &'a str, _id: i64) -> Answer<'a, Option<MoveRecord>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Takes a closed ledger as it is for the one to go on with, after moving every sequence above all that anybody knows. Without
     /// `really` nothing is changed.
     fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
         let _ = (accept, really);
-        Box::pin(async { Err(LedgerError::Invalid("this engine has no failover to accept".to_owned())) })
+        Box::pin(async {
+            Err(LedgerError::Invalid("this engine has one life, and no failover to accept; where its file is older than what was given out, move each sequence \
+                 above it: `blockhouse sequence advance NAME --to N`"
+                    .to_owned(),
+            ))
+        })
     }
 
     /// Schema, lives and leases, for `ledger show`.

@@ -1,7 +1,7 @@
 //! What every ledger engine does alike, whatever stores it: the same behaviours run on memory, SQLite and PostgreSQL.
 //!
 //! An engine's test file implements [`Bed`], writes a `run` that makes a fresh one for each behaviour, has this module
-//! in scope as `conformance` and calls `conformance::behaviours!(run)`.
+//! in scope as `conformance` and calls `conformance::behaviours!(run)`. One that goes through lives implements [`lives::Lived`] too.
 
 // A failed expectation of a test's helper is the test's failure.
 #![allow(clippy::unwrap_used)]
@@ -12,6 +12,7 @@ pub mod clusters;
 pub mod fences;
 pub mod generations;
 pub mod grants;
+pub mod lives;
 pub mod records;
 
 use std::rc::Rc;
@@ -111,6 +112,27 @@ macro_rules! behaviours {
                 a_lead_that_is_given_up_passes_on_at_once,
                 a_lead_is_shown_with_its_end,
                 demand_adds_up_by_cluster_and_sequence,
+            }
+        }
+    };
+    (of lives: $run:path) => {
+        conformance::behaviours! { $run:
+            lives {
+                a_restart_closes_it_once_and_a_report_opens_it,
+                after_a_restart_a_fresh_report_costs_an_hours_grants_and_none_a_days,
+                a_restart_with_older_files_waits_for_an_operator,
+                another_line_of_history_waits_and_comes_along,
+                every_cluster_of_the_last_recorded_hour_is_waited_for,
+                only_who_leads_speaks_for_a_cluster,
+                where_nobody_knows_anything_a_floor_is_demanded,
+                a_sequence_and_a_generation_that_a_failover_lost_are_brought_back,
+                a_life_is_condemned_by_its_name_only,
+                a_ledger_that_may_jump_goes_on_above_the_gap_if_every_report_is_fresh,
+                a_clock_that_was_set_back_makes_no_old_report_fresh,
+                who_knows_that_it_waits_or_that_nothing_capped_it_keeps_it_from_jumping,
+                a_sequence_without_a_gap_keeps_a_ledger_from_jumping,
+                a_greater_gap_counts_once_every_cluster_has_seen_it,
+                sequences_of_every_size_go_through_a_failover_beside_each_other,
             }
         }
     };

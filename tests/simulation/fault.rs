@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::ledgers::{Befalls, Stay};
 use crate::net::{Moment, To, Trap, Ways, Weather};
 use crate::schedule::{Schedule, Timed};
 
@@ -26,6 +27,8 @@ pub enum Fault {
     PodGone { pod: usize, lasts: Duration },
     /// A sequence moves on by so many IDs, into a new generation.
     Advance { sequence: usize, by: i64 },
+    /// What befalls the ledger's servers.
+    Ledger { what: Befalls },
     /// Blocks of another size.
     BlockSize { sequence: usize, to: i64 },
 }
@@ -63,6 +66,13 @@ kinds! {
     PodGone = "a pod gone and found again",
     Advance = "a new generation",
     BlockSize = "blocks of another size",
+    LedgerRestarts = "a ledger that restarts",
+    LedgerFailover = "a failover that loses commits",
+    LedgerSplit = "an old primary that goes on beside the new one",
+    LedgerTwice = "two promotions of one ancestor",
+    LedgerDump = "a ledger restored from a dump",
+    LedgerRewound = "a ledger restored to a point in time",
+    LedgerClock = "a ledger's clock that jumps",
 }
 
 const ACTORS: [&str; 6] = ["allocator", "router", "buffer", "database", "supervisor", "hydrator"];
@@ -90,6 +100,15 @@ impl Fault {
             Fault::PodGone { .. } => Kind::PodGone,
             Fault::Advance { .. } => Kind::Advance,
             Fault::BlockSize { .. } => Kind::BlockSize,
+            Fault::Ledger { what } => match what {
+                Befalls::Restart => Kind::LedgerRestarts,
+                Befalls::Failover { stay: Stay::Nobody, .. } => Kind::LedgerFailover,
+                Befalls::Failover { .. } => Kind::LedgerSplit,
+                Befalls::TwoPromotions { .. } => Kind::LedgerTwice,
+                Befalls::Dump { .. } => Kind::LedgerDump,
+                Befalls::Rewind { .. } => Kind::LedgerRewound,
+                Befalls::Clock { .. } => Kind::LedgerClock,
+            },
         }
     }
 }
@@ -159,6 +178,7 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
         true => Weather { refuses: 1000, ..Weather::default() },
         false => Weather { loses: 1000, ..Weather::default() },
     };
+    let ledger = |what| Some(Fault::Ledger { what });
     let weather = |to, weather| Some(Fault::Weather { ways: ways(to), weather, lasts });
     let anywhere = || match (rng.u32(..4), pod) {
         (0, _) => To::Ledger,
@@ -197,6 +217,19 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
         Kind::PodFull => Some(Fault::PodFull { pod: pod?, lasts }),
         Kind::PodGone => Some(Fault::PodGone { pod: pod?, lasts }),
         Kind::Advance => Some(Fault::Advance { sequence, by: rng.i64(0..5_000) }),
+        Kind::LedgerRestarts => ledger(Befalls::Restart),
+        Kind::LedgerFailover => ledger(Befalls::Failover { lag: rng.usize(..20), stay: Stay::Nobody }),
+        Kind::LedgerSplit => {
+            let stay = if rng.bool() { Stay::Cluster(slots[slot].cluster) } else { Stay::Some(rng.u64(..)) };
+            ledger(Befalls::Failover { lag: rng.usize(..20), stay })
+        }
+        Kind::LedgerTwice => ledger(Befalls::TwoPromotions { lag: rng.usize(..20), split: rng.u64(..) }),
+        Kind::LedgerDump => ledger(Befalls::Dump { lag: rng.usize(..20) }),
+        Kind::LedgerRewound => ledger(Befalls::Rewind { lag: rng.usize(..20) }),
+        Kind::LedgerClock => {
+            let far = [2, 120, 4_000, 100_000][rng.usize(..4)];
+            ledger(Befalls::Clock { by_us: rng.i64(-far..=far) * 1_000_000 })
+        }
         Kind::BlockSize => {
             // Millions of entries would show nothing that thousands don't.
             let least = schedule.tuning.min_ids / 2_000 + 1;

@@ -126,9 +126,13 @@ impl Faults {
                 }
                 advanced
             }
+            Fault::Ledger { what } => {
+                self.world.ledgers.befall(&what);
+                true
+            }
             Fault::BlockSize { sequence, to } => {
                 let change = SequenceChange { block_size: Some(to), ..SequenceChange::default() };
-                world.ledger.set(world.schedule.sequences[sequence].name, &change).await.is_ok()
+                world.ledger().set(world.schedule.sequences[sequence].name, &change).await.is_ok()
             }
         }
     }
@@ -153,6 +157,7 @@ impl Faults {
             world.pods[pod].set_full(false);
             world.list(pod, true);
         }
+        world.ledgers.cut_off();
         // Drains under way end by themselves.
         let later = std::mem::take(&mut *self.later.borrow_mut());
         for task in later {
@@ -198,10 +203,10 @@ async fn advance(world: &World, name: &'static str, by: i64) -> bool {
     let Some(above) = row.granted.checked_add(by).filter(|above| *above <= row.facts.last) else {
         return false;
     };
-    if world.ledger.advance(name, above).await.is_err() {
+    if world.ledger().advance(name, above).await.is_err() {
         return false;
     }
-    let facts = world.ledger.facts(None).await.unwrap();
+    let facts = world.ledger().facts(None).await.unwrap();
     for (cluster, _) in world.schedule.clusters.iter().enumerate() {
         let notice = Notice {
             identity: facts.identity.clone(),
@@ -219,11 +224,11 @@ async fn advance(world: &World, name: &'static str, by: i64) -> bool {
 
 /// Waits as the command does; once everybody has heard, nothing older may be given out.
 async fn until_seen(world: &World, name: &'static str) {
-    let facts = world.ledger.facts(None).await.unwrap();
+    let Ok(facts) = world.ledger().facts(None).await else { return };
     let Some((_, up_to)) = facts.granted.iter().find(|(of, _)| **of == *name) else { return };
     let until = Instant::now() + Duration::from_secs(15);
     while Instant::now() < until {
-        let clusters = world.ledger.seen().await.unwrap();
+        let clusters = world.ledger().seen().await.unwrap();
         if !clusters.is_empty() && clusters.iter().all(|cluster| has_heard(cluster, facts.catalogue.stamp)) {
             let mut journal = world.journal.lock();
             let at = journal.now();

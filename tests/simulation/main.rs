@@ -7,8 +7,10 @@ mod command;
 mod fault;
 mod faults;
 mod journal;
+mod ledgers;
 mod log;
 mod net;
+mod operator;
 mod panics;
 mod run;
 #[path = "../virtual_time/running.rs"]

@@ -17,6 +17,7 @@ use crate::fault::Kind;
 use crate::faults::Faults;
 use crate::journal::Journal;
 use crate::net::Net;
+use crate::operator;
 use crate::panics;
 use crate::schedule::Schedule;
 use crate::world::World;
@@ -98,6 +99,7 @@ async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
     let background: Vec<JoinHandle<()>> = vec![
         spawn_local(callers::come(Rc::clone(&world), Rc::new(Cell::new(0)))),
         spawn_local(callers::look_who_can_serve(Rc::clone(&world))),
+        spawn_local(operator::watch(Rc::clone(&world))),
     ];
     faults.happen(end).await;
     sleep_until(end).await;

@@ -139,18 +139,19 @@ fn cluster(rng: &mut fastrand::Rng) -> Cluster {
     Cluster { allocators: rng.usize(1..=4), hydrators: rng.usize(1..=2), pods: rng.usize(0..=4) }
 }
 
+// Whatever may be granted while a standby lags behind lies within the gap: of the small ones it is all there is.
 const SEQUENCES: [Sequence; 5] = [
     Sequence { name: "tasks", first: 1, last: 1_000_000_000_000, block_size: 1_000, failover_gap: None },
-    Sequence { name: "short", first: 1, last: 1_000, block_size: 10, failover_gap: None },
+    Sequence { name: "short", first: 1, last: 1_000, block_size: 10, failover_gap: Some(1_000) },
     Sequence {
         name: "edge",
-        first: i64::MAX - 50_000_000,
+        first: i64::MAX - 100_000_000_000,
         last: i64::MAX,
         block_size: 500,
-        failover_gap: None,
+        failover_gap: Some(1_000_000_000),
     },
     Sequence { name: "safe", first: 1 << 52, last: (1 << 53) - 1, block_size: 100, failover_gap: None },
-    Sequence { name: "scarce", first: 1, last: 400_000, block_size: 200, failover_gap: None },
+    Sequence { name: "scarce", first: 1, last: 400_000, block_size: 200, failover_gap: Some(400_000) },
 ];
 
 fn sequences(rng: &mut fastrand::Rng) -> Vec<Sequence> {

@@ -9,7 +9,7 @@ use blockhouse::block::{Life, Span, Witness};
 use blockhouse::config::settings;
 use blockhouse::ledger::memory::Memory;
 use blockhouse::ledger::{self, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
-use blockhouse::ledger::{Report, Reported};
+use blockhouse::ledger::{Condemned, Report, Reported};
 use blockhouse::pods::memory::Server as Cache;
 use blockhouse::pods::{
     self, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen, Target,
@@ -17,13 +17,14 @@ use blockhouse::pods::{
 use futures_util::FutureExt;
 use tokio::time::timeout;
 
+use crate::ledgers::Ledgers;
 use crate::net::{Net, Server, Way};
 
 /// The ledger, as one process reaches it.
 pub struct Link {
     net: Arc<Net>,
     way: Way,
-    ledger: Memory,
+    ledgers: Arc<Ledgers>,
     under_way: Rc<Cell<usize>>,
 }
 
@@ -41,9 +42,9 @@ fn now<T, E>(answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
 }
 
 impl Link {
-    pub fn new(net: &Arc<Net>, slot: usize, process: u32, ledger: Memory) -> Link {
+    pub fn new(net: &Arc<Net>, slot: usize, process: u32, ledgers: &Arc<Ledgers>) -> Link {
         let way = Way { slot, process, server: Server::Ledger };
-        Link { net: Arc::clone(net), way, ledger, under_way: Rc::default() }
+        Link { net: Arc::clone(net), way, ledgers: Arc::clone(ledgers), under_way: Rc::default() }
     }
 
     async fn carry<T: Send + 'static>(
@@ -58,10 +59,10 @@ impl Link {
         }
         self.under_way.set(self.under_way.get() + 1);
         let _under_way = UnderWay(Rc::clone(&self.under_way));
-        let (net, way, ledger) = (Arc::clone(&self.net), self.way, self.ledger.clone());
+        let (net, way, ledgers) = (Arc::clone(&self.net), self.way, Arc::clone(&self.ledgers));
         let refused = LedgerError::Unreachable("connection refused".to_owned());
         let work = move || {
-            let result = work(&ledger);
+            let result = work(&ledgers.of(way.slot));
             net.done(way, call);
             result
         };
@@ -130,7 +131,7 @@ impl Ledger for Link {
         Box::pin(self.carry("report", move |ledger| now(ledger.report(&report))))
     }
 
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> ledger::Answer<'a, bool> {
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> ledger::Answer<'a, Condemned> {
         let why = why.to_owned();
         Box::pin(self.carry("condemn", move |ledger| now(ledger.condemn(life, known_epoch, &why))))
     }

@@ -13,9 +13,11 @@ use blockhouse::ledger::{Admin, Expected, Ledger, NewSequence, SequenceRow};
 use blockhouse::pods::{List, Scope, Target};
 use slog::Logger;
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, timeout};
 
 use crate::journal::Journal;
+use crate::ledgers::Ledgers;
 use crate::log;
 use crate::net::{Net, Server, Way};
 use crate::running::{ALLOCATOR, HYDRATOR, Running};
@@ -27,7 +29,7 @@ pub struct World {
     pub schedule: Rc<Schedule>,
     pub journal: Journal,
     pub net: Arc<Net>,
-    pub ledger: Memory,
+    pub ledgers: Arc<Ledgers>,
     pub pods: Vec<PodServer>,
     /// Pods that are among the pods of their cluster.
     listed: RefCell<Vec<bool>>,
@@ -51,6 +53,7 @@ pub struct Process {
     handles: Vec<blockhouse::actor::AllocatorHandle>,
     pub shared: Arc<blockhouse::actor::Process>,
     roster: watch::Sender<Arc<[Arc<dyn Target>]>>,
+    life: AbortHandle,
     /// Set once it is draining or gone.
     pub over: Cell<bool>,
 }
@@ -79,15 +82,20 @@ impl World {
         Rc::new(World {
             listed: RefCell::new(vec![true; pods.len()]),
             slots: schedule.slots().into_iter().map(place).collect(),
-            schedule,
             journal,
             net,
-            ledger,
+            ledgers: Ledgers::new(ledger, schedule.slots().iter().map(|slot| slot.cluster).collect()),
+            schedule,
             pods,
             started: Cell::new(0),
             rng: rng.into(),
             logs,
         })
+    }
+
+    /// The primary that operators take for the right one.
+    pub fn ledger(&self) -> Memory {
+        self.ledgers.present()
     }
 
     pub fn fork_rng(&self) -> fastrand::Rng {
@@ -118,7 +126,7 @@ impl World {
         self.started.set(number + 1);
         let settings = self.settings(*cluster, slot);
         self.journal.note(format_args!("#{number} starts as {}", settings.instance));
-        let link = Link::new(&self.net, slot, number, self.ledger.clone());
+        let link = Link::new(&self.net, slot, number, &self.ledgers);
         let (roster, listed) = watch::channel(self.targets(*cluster, slot, number));
         let roles = if *hydrates { HYDRATOR } else { ALLOCATOR };
         let log = if self.logs { log::to(&self.journal, number) } else { silent() };
@@ -128,6 +136,7 @@ impl World {
             slot,
             handles: running.workers.iter().map(|worker| worker.allocator.clone()).collect(),
             shared: Arc::clone(&running.shared),
+            life: running.life(),
             running: RefCell::new(Some(running)),
             roster,
             over: Cell::new(false),
@@ -140,9 +149,9 @@ impl World {
     pub async fn crash(&self, slot: usize) -> bool {
         let Some(process) = self.slots[slot].present.borrow_mut().take() else { return false };
         process.over.set(true);
-        let running = process.running.borrow_mut().take();
-        if let Some(running) = running {
-            running.crash().await;
+        process.life.abort();
+        while !process.life.is_finished() {
+            yield_now().await;
         }
         self.journal.note(format_args!("#{} crashed", process.number));
         self.journal.lock().crashed(process.number);
@@ -158,6 +167,10 @@ impl World {
         let Some(running) = running else { return false };
         let limit = Duration::from_secs(25);
         let in_order = timeout(limit, running.stop()).await.is_ok();
+        if self.present(slot).is_none_or(|now| now.number != process.number) {
+            // It crashed meanwhile.
+            return false;
+        }
         running.crash().await;
         let mut journal = self.journal.lock();
         journal.note(format_args!("#{} stopped{}", process.number, if in_order { "" } else { ", too late" }));
@@ -203,7 +216,7 @@ impl World {
         let plenty = i64::from(self.schedule.load.most) * 200;
         let way = |server| Way { slot: process.slot, process: process.number, server };
         let left = row.facts.last - row.granted;
-        if self.net.is_clear(way(Server::Ledger)) && left > plenty {
+        if self.net.is_clear(way(Server::Ledger)) && self.ledgers.serves(process.slot) && left > plenty {
             return true;
         }
         let cluster = self.slot(process.slot).cluster;
@@ -217,12 +230,13 @@ impl World {
 
     /// Every sequence as the ledger has it.
     pub async fn rows(&self) -> Vec<SequenceRow> {
-        self.ledger.history().await.unwrap().sequences
+        self.ledger().history().await.unwrap().sequences
     }
 
     fn ledger_id(&self) -> uuid::Uuid {
         use futures_util::FutureExt;
-        let facts = self.ledger.facts(None).now_or_never();
+        let ledger = self.ledger();
+        let facts = ledger.facts(None).now_or_never();
         facts.expect("a ledger in memory answers at once").unwrap().identity.ledger
     }
 

@@ -1,5 +1,7 @@
 //! A ledger that may have gone back in time (S3): closed for everybody, the reason said wherever somebody looks, and the pods serve on.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -51,17 +53,14 @@ async fn a_dump_restored_over_the_ledger_is_closed_and_the_pods_serve_on() {
     let mut cluster = exercised().start().await;
     let load = cluster.load().counts(1..=500).pace(PACE).start();
     load.until_answered(300).await;
-    let dump = cluster.ledger().client("pg_dump").args(["--clean", "--schema=blockhouse"]).output();
-    let dump = String::from_utf8(dump.expect("pg_dump runs").stdout).expect("a dump is text");
+    let dump = cluster.ledger().dump();
     let dumped = counters(cluster.ledger());
     wait::until(NOTICE, "grants that the dump lacks", async || counters(cluster.ledger()) != dumped).await;
 
     // Read in the transaction that restores, before anybody else can see the ledger again.
-    cluster.ledger().give("dump.sql", &format!("{dump}\nCREATE TABLE public.restored AS {COUNTERS};\n"));
-    let mut psql = cluster.ledger().client("psql");
-    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f"]);
-    let restored = psql.arg(cluster.ledger().data().join("dump.sql")).output().expect("psql runs");
-    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let mut more = File::options().append(true).open(dump.path()).expect("the dump can be added to");
+    writeln!(more, "CREATE TABLE public.restored AS {COUNTERS};").expect("the dump can be added to");
+    cluster.ledger().restore(&dump);
 
     assert_closed_for_everybody(&mut cluster, load, "restoring a dump").await;
     let restored = cluster.ledger().psql("SELECT counters FROM public.restored");

@@ -113,6 +113,7 @@ fn knowing_nothing(closed: Life) -> Report {
         closed,
         follows: None,
         read_at_us: None,
+        on_failover: None,
         sequences: Vec::new(),
     }
 }

@@ -98,7 +98,10 @@ fn a_raised_gap_heals_all_of_it_without_a_restart() {
 
         // What was taken in a moment is the forecast of a whole day.
         cap(&world, 100_000 * GAP).await;
-        allocator.take(0, 1_000).await.unwrap();
+        until("it counts, once the cluster has seen it", PATIENCE, async || {
+            allocator.take(0, 1_000).await.is_ok()
+        })
+        .await;
         until("the pods are full", PATIENCE, async || world.in_pods().await > 900_000).await;
         until("the cap is no problem any more", PATIENCE, async || {
             problems(&hydrator, "gap").await.is_empty()

@@ -9,7 +9,9 @@ use std::time::Duration;
 use blockhouse::block::{Life, Span, Witness};
 use blockhouse::config::settings;
 use blockhouse::ledger::memory::Memory;
-use blockhouse::ledger::{self, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError};
+use blockhouse::ledger::{
+    self, Condemned, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+};
 use blockhouse::pods::memory::Server;
 use blockhouse::pods::{
     self, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen, Target,
@@ -88,6 +90,12 @@ impl Link {
         self.asked.borrow().iter().filter(|(at, kind)| *at >= since && *kind == what).count()
     }
 
+    /// When it was asked for what, since `since`.
+    #[allow(dead_code, reason = "benches/herd.rs counts by it")]
+    pub fn asked(&self, since: Instant) -> Vec<(Instant, &'static str)> {
+        self.asked.borrow().iter().filter(|(at, _)| *at >= since).copied().collect()
+    }
+
     /// The most requests that were under way at once.
     pub fn most_under_way(&self) -> usize {
         self.most_under_way.get()
@@ -154,6 +162,14 @@ impl Ledger for Link {
         seen: &'a [Witness],
     ) -> ledger::Answer<'a, ()> {
         Box::pin(self.carry("confirm", self.ledger.confirm(cluster, holder, seen)))
+    }
+
+    fn report<'a>(&'a self, report: &'a Report) -> ledger::Answer<'a, Reported> {
+        Box::pin(self.carry("report", self.ledger.report(report)))
+    }
+
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> ledger::Answer<'a, Condemned> {
+        Box::pin(self.carry("condemn", self.ledger.condemn(life, known_epoch, why)))
     }
 
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> ledger::Answer<'a, ()> {

@@ -172,3 +172,29 @@ fn an_unknown_name_is_refused_at_once_even_where_the_ledger_is_stuck() {
         assert!(took < SECOND, "it waited {took:?}");
     });
 }
+
+/// It is to show that the ledger would answer.
+#[test]
+fn an_exercise_leaves_the_reserve_alone() {
+    let mut plan = settings();
+    plan.exercise.ratio = 1.0;
+    plan.exercise.max_per_minute = 1.0;
+    with(plan, 0, 1, async |world| {
+        let process = world.start("allocator", ALLOCATOR);
+        process.ready().await;
+        let reserve = || {
+            process.shared.metrics.sequence("tasks").reserve_ids.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        // The first is an exercise, the second falls back, and leaves something.
+        for _ in 0..2 {
+            assert_eq!(process.take(0, 10).await.unwrap().1, Tier::Ledger);
+        }
+        let kept = reserve();
+        assert!(kept >= 10, "a fallback covers more than its caller: {kept}");
+        sleep(70 * SECOND).await;
+        let exercises = world.grants("exercise").await.len();
+        assert_eq!(process.take(1, 10).await.unwrap().1, Tier::Ledger);
+        assert_eq!(world.grants("exercise").await.len(), exercises + 1);
+        assert!(reserve() >= kept, "it took from the reserve");
+    });
+}

@@ -14,7 +14,7 @@ use blockhouse::role::Roles;
 use blockhouse::shutdown::Phase;
 use slog::Logger;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::{AbortHandle, JoinHandle, LocalSet};
 
 pub const ALLOCATOR: Roles = Roles { allocator: true, hydrator: false };
 pub const HYDRATOR: Roles = Roles { allocator: false, hydrator: true };
@@ -66,6 +66,12 @@ impl Running {
     /// Stops it in order: afterwards it holds nothing.
     pub async fn stop(&self) {
         self.actors.stop(&self.workers).await;
+    }
+
+    /// For whoever ends it while somebody else has it in hand.
+    #[allow(dead_code, reason = "not every test does")]
+    pub fn life(&self) -> AbortHandle {
+        self.life.abort_handle()
     }
 
     /// Ends it at once.

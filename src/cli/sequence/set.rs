@@ -101,6 +101,9 @@ impl Set {
         }
         let changed = opened.change(opened.ledger.set(&self.name, &self.to.change())).await?;
         ui.note(consequence(&changed.facts));
+        if changed.facts.failover_gap != row.facts.failover_gap {
+            ui.note("where the ledger jumps, a greater gap counts once every cluster has seen it: seconds, where each has a hydrator");
+        }
         show_changed(&opened, ui, &self.name, self.json, &what).await?;
         match changed.facts.generation > row.facts.generation {
             true => self.wait.until_seen(&opened, ui, &self.name).await,

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::super::decide;
 use super::super::{
     Accept, Accepted, Admin, Answer, ClusterSeen, Created, GrantRecord, History, LeaseRecord, LedgerError,
-    LifeRecord, Migrated, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
+    LifeRecord, Migrated, MoveRecord, NewSequence, ReportRecord, SequenceChange, SequenceRow, State,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -114,6 +114,10 @@ impl Admin for Postgres {
         })
     }
 
+    fn moved<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<MoveRecord>> {
+        Box::pin(self.find_move(sequence, id))
+    }
+
     fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
         Box::pin(self.accept_failover(accept, really))
     }
@@ -160,6 +164,7 @@ impl Postgres {
                 SET last = coalesce($2, s.last), block_size = coalesce($3, s.block_size),
                     buffer_seconds = CASE WHEN $4 THEN $5 ELSE s.buffer_seconds END,
                     failover_gap = coalesce($6, s.failover_gap),
+                    held = CASE WHEN $6 IS NULL THEN s.held ELSE blockhouse.cap(l.on_failover, s.failover_gap, s.held) END,
                     generation = s.generation + coalesce($2 < s.last, false)::int
                FROM {LOCKED} WHERE s.name = $1 AND NOT s.retired
                 AND (coalesce($2, s.last) >= s.last OR l.state = 'open' AND $2 >= greatest(s.granted, s.first))
@@ -181,6 +186,9 @@ impl Postgres {
         ];
         let reply = self.ask(Effect::Writes, &sql, params).await?;
         if let Some(row) = reply.rows.first() {
+            if change.failover_gap.is_some() {
+                self.ask(Effect::Writes, "SELECT blockhouse.loosen()", &[]).await?;
+            }
             return sequence_row(row);
         }
         self.check_gap(sequence, change.failover_gap).await?;

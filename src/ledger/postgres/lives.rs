@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
-use super::super::{Accept, Accepted, LedgerError, Move, Report, Reported};
+use super::super::{Accept, Accepted, Condemned, LedgerError, Move, MoveRecord, Report, Reported};
 use super::Postgres;
 use super::connection::Params;
 use super::facts::get;
 use super::failure::Effect;
-use crate::block::Life;
+use crate::block::{Life, OnFailover};
 
 const REPORT: &str = "
-    SELECT outcome, detail FROM blockhouse.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    SELECT outcome, detail FROM blockhouse.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+
+const MOVED: &str = "
+    SELECT epoch, moved_from, moved_to, reason, (extract(epoch FROM at) * 1000000)::bigint AS at_us
+      FROM blockhouse.moves WHERE sequence = $1 AND moved_from < $2 AND moved_to >= $2";
 
 const ACCEPT: &str = "
     SELECT problem, sequence, stands, reported, moves_to FROM blockhouse.accept($1, $2, $3, $4)";
@@ -37,6 +41,7 @@ impl Postgres {
                     (&report.follows.map(|life| life.epoch), Type::INT8),
                     (&report.follows.map(|life| life.token), Type::UUID),
                     (&report.read_at_us, Type::INT8),
+                    (&report.on_failover.map(OnFailover::name), Type::TEXT),
                     (&names, Type::TEXT_ARRAY),
                     (&high_waters, Type::INT8_ARRAY),
                     (&of(|facts| facts.generation), Type::INT8_ARRAY),
@@ -56,15 +61,34 @@ impl Postgres {
         }
     }
 
-    pub(super) async fn close(&self, life: Life, known_epoch: i64, why: &str) -> Result<bool, LedgerError> {
-        let sql = "SELECT blockhouse.close($1, $2, $3, $4)";
+    pub(super) async fn find_move(&self, sequence: &str, id: i64) -> Result<Option<MoveRecord>, LedgerError> {
+        let reply = self.ask(Effect::Reads, MOVED, &[(&sequence, Type::TEXT), (&id, Type::INT8)]).await?;
+        let Some(row) = reply.rows.first() else { return Ok(None) };
+        Ok(Some(MoveRecord {
+            epoch: get(row, "epoch")?,
+            from: get(row, "moved_from")?,
+            to: get(row, "moved_to")?,
+            reason: get(row, "reason")?,
+            at_us: get(row, "at_us")?,
+        }))
+    }
+
+    pub(super) async fn close(
+        &self,
+        life: Life,
+        known_epoch: i64,
+        why: &str,
+    ) -> Result<Condemned, LedgerError> {
+        let sql = "SELECT blockhouse.close($1, $2, $3, $4) AS closed";
         let params: Params<'_> = &[
             (&life.epoch, Type::INT8),
             (&life.token, Type::UUID),
             (&known_epoch, Type::INT8),
             (&why, Type::TEXT),
         ];
-        self.ask(Effect::Writes, sql, params).await.map(|_| true)
+        let reply = self.ask(Effect::Writes, sql, params).await?;
+        let closed = reply.rows.first().map(|row| get::<bool>(row, "closed")).transpose()?;
+        Ok(if closed == Some(true) { Condemned::Closed } else { Condemned::Elsewhere })
     }
 
     pub(super) async fn accept_failover(

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::super::{
-    Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+    Answer, Change, Condemned, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report,
+    Reported,
 };
 use super::Postgres;
 use super::connection::Params;
@@ -52,11 +53,6 @@ const DEMAND: &str = "
       FROM blockhouse.demand AS d, (SELECT floor(extract(epoch FROM now()) / 3600)::bigint) AS p (hour)
      WHERE d.cluster = $1 AND d.hour BETWEEN p.hour - 23 AND p.hour
      ORDER BY d.sequence, hours_ago";
-
-const CONFIRM: &str = "
-    INSERT INTO blockhouse.seen AS s (cluster, seen)
-    SELECT c.name, $3 FROM blockhouse.clusters AS c WHERE c.name = $1 AND c.leader = $2
-    ON CONFLICT (cluster) DO UPDATE SET seen = excluded.seen";
 
 const PRUNE: &str = "
     WITH old AS (
@@ -143,7 +139,7 @@ impl Ledger for Postgres {
         Box::pin(async move {
             let seen = witness::to_text(seen);
             let params: Params<'_> = &[(&cluster, Type::TEXT), (&holder, Type::TEXT), (&seen, Type::TEXT)];
-            self.ask(Effect::Writes, CONFIRM, params).await.map(drop)
+            self.ask(Effect::Writes, "SELECT blockhouse.confirm($1, $2, $3)", params).await.map(drop)
         })
     }
 
@@ -163,7 +159,7 @@ impl Ledger for Postgres {
         Box::pin(self.send_report(report))
     }
 
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
         Box::pin(self.close(life, known_epoch, why))
     }
 

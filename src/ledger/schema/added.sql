@@ -6,6 +6,7 @@ ALTER TABLE blockhouse.ledger
 ALTER TABLE blockhouse.sequences
     ADD COLUMN IF NOT EXISTS issued bigint NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS slot bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS held bigint,
     ADD COLUMN IF NOT EXISTS starts bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}' CHECK (cardinality(starts) = 13);
 
 -- What the clusters report of the present closing.
@@ -15,9 +16,9 @@ ALTER TABLE blockhouse.clusters
     ADD COLUMN IF NOT EXISTS awaited boolean NOT NULL DEFAULT false,   -- whether its report is waited for
     ADD COLUMN IF NOT EXISTS answers uuid,                     -- the token of the closing that its report answers
     ADD COLUMN IF NOT EXISTS reporter text,
-    ADD COLUMN IF NOT EXISTS known_epoch bigint,               -- the life that it knows
-    ADD COLUMN IF NOT EXISTS known_token uuid,
-    ADD COLUMN IF NOT EXISTS read_at timestamptz;              -- when what it says was read, by the clock of the ledger it read
+    ADD COLUMN IF NOT EXISTS known_epoch bigint,               -- the newest life that it knows
+    ADD COLUMN IF NOT EXISTS read_at timestamptz,              -- when what it says was read, by the clock of the ledger it read
+    ADD COLUMN IF NOT EXISTS known_on_failover text;           -- what it knows of ledger.on_failover
 CREATE TABLE IF NOT EXISTS blockhouse.reports (
     cluster        text NOT NULL,
     sequence       text NOT NULL,
@@ -30,6 +31,16 @@ CREATE TABLE IF NOT EXISTS blockhouse.reports (
     buffer_seconds bigint,
     failover_gap   bigint NOT NULL,
     PRIMARY KEY (cluster, sequence)
+);
+ALTER TABLE blockhouse.reports
+    ADD COLUMN IF NOT EXISTS uncapped boolean NOT NULL DEFAULT false;   -- somebody of the cluster knows of no gap
+-- The lives that a cluster's processes follow, as its reports say.
+CREATE TABLE IF NOT EXISTS blockhouse.followed (
+    cluster text NOT NULL,
+    answers uuid NOT NULL,
+    epoch   bigint NOT NULL,
+    token   uuid NOT NULL,
+    PRIMARY KEY (cluster, answers, epoch, token)
 );
 -- Moves of counters that are no grants: IDs that nobody will get.
 CREATE TABLE IF NOT EXISTS blockhouse.moves (

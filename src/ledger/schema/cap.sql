@@ -27,18 +27,26 @@ LANGUAGE sql IMMUTABLE AS $$
                      || starts[1 : 13 - least(present - slot, 13)::integer] END
 $$;
 
--- What may be granted in `present`: of the gap, or of three quarters of it, so that hydrating leaves fallback something.
+-- What caps an hour, if anything does. A greater gap, none, or `wait` counts once every cluster knows of it: a failover could lose
+-- the change before, with nobody to report it, and the new life would go by the cap that was `held`.
+CREATE OR REPLACE FUNCTION blockhouse.cap(on_failover text, gap bigint, held bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT least(held, CASE WHEN on_failover = 'jump' AND gap > 0 THEN gap END)
+$$;
+
+-- What may be granted in `present`: of the cap, or of three quarters of it, so that hydrating leaves fallback something.
+DROP FUNCTION IF EXISTS blockhouse.room(text, bigint, text, bigint, bigint, bigint[], bigint);
 CREATE OR REPLACE FUNCTION blockhouse.room(
-    on_failover text, gap bigint, purpose text, issued bigint, slot bigint, starts bigint[], present bigint)
+    cap bigint, purpose text, issued bigint, slot bigint, starts bigint[], present bigint)
 RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN on_failover = 'jump' AND gap > 0
-                THEN greatest(0, CASE purpose WHEN 'hydrate' THEN gap / 2 + gap / 4 ELSE gap END
-                                 - blockhouse.spent(issued, slot, starts, present))
-                ELSE 9223372036854775807 END
+    SELECT CASE WHEN cap IS NULL THEN 9223372036854775807
+                ELSE greatest(0, CASE purpose WHEN 'hydrate' THEN cap / 2 + cap / 4 ELSE cap END
+                                 - blockhouse.spent(issued, slot, starts, present)) END
 $$;
 
 -- Seconds until `least_ids` may be granted, if nothing else is; at most until the whole hour is free.
-CREATE OR REPLACE FUNCTION blockhouse.seconds_to_room(s blockhouse.sequences, purpose text, least_ids bigint) RETURNS double precision
+DROP FUNCTION IF EXISTS blockhouse.seconds_to_room(blockhouse.sequences, text, bigint);
+CREATE OR REPLACE FUNCTION blockhouse.seconds_to_room(
+    s blockhouse.sequences, cap bigint, purpose text, least_ids bigint) RETURNS double precision
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     present bigint := blockhouse.present_slot();
@@ -46,11 +54,30 @@ DECLARE
     free    bigint := newest + 1;
 BEGIN
     WHILE free < newest + 13
-        AND blockhouse.room('jump', s.failover_gap, purpose, s.issued, s.slot, s.starts, free) < least_ids
+        AND blockhouse.room(cap, purpose, s.issued, s.slot, s.starts, free) < least_ids
     LOOP
         free := free + 1;
     END LOOP;
     RETURN (free - present) * 300 - date_part('epoch', clock_timestamp())::bigint % 300;
+END $$;
+
+-- Lets held caps go, once every cluster that was led in the last hour has seen the present catalogue, with all its processes and pods.
+CREATE OR REPLACE FUNCTION blockhouse.loosen() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Mostly nothing is held: that is seen without a lock.
+    IF NOT EXISTS (SELECT FROM blockhouse.sequences WHERE held IS NOT NULL) THEN
+        RETURN;
+    END IF;
+    UPDATE blockhouse.sequences AS s SET held = NULL
+      FROM (SELECT epoch, catalogue_version FROM blockhouse.ledger FOR NO KEY UPDATE) AS l
+     WHERE s.held IS NOT NULL AND NOT EXISTS (
+               SELECT FROM blockhouse.clusters AS c LEFT JOIN blockhouse.seen AS w ON w.cluster = c.name
+                WHERE c.renewed_at > clock_timestamp() - interval '1 hour'
+                  AND (w.seen IS NULL OR w.seen = '[]' OR EXISTS (
+                          SELECT FROM jsonb_to_recordset(w.seen::jsonb) AS who (stamp jsonb)
+                           WHERE ((who.stamp ->> 'epoch')::bigint, (who.stamp ->> 'version')::bigint)
+                                 < (l.epoch, l.catalogue_version))));
 END $$;
 
 -- Sets on_failover, unless the cap would be broken from the beginning: then it gives the sequences that were granted more than
@@ -74,6 +101,9 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    UPDATE blockhouse.sequences AS s SET held = blockhouse.cap(l.on_failover, s.failover_gap, s.held)
+      FROM blockhouse.ledger AS l WHERE l.on_failover <> wish AND (wish <> 'jump' OR l.state = 'open');
     UPDATE blockhouse.ledger AS l SET on_failover = wish, catalogue_version = l.catalogue_version + 1
      WHERE l.on_failover <> wish AND (wish <> 'jump' OR l.state = 'open');
+    PERFORM blockhouse.loosen();
 END $$;

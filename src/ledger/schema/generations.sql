@@ -24,3 +24,12 @@ CREATE TABLE IF NOT EXISTS blockhouse.seen (
     cluster text PRIMARY KEY,
     seen    text NOT NULL
 );
+
+-- Of a cluster's leader only. What every cluster has now seen may count.
+CREATE OR REPLACE FUNCTION blockhouse.confirm(of_cluster text, by_holder text, has_seen text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO blockhouse.seen AS s (cluster, seen)
+    SELECT c.name, has_seen FROM blockhouse.clusters AS c WHERE c.name = of_cluster AND c.leader = by_holder
+    ON CONFLICT (cluster) DO UPDATE SET seen = excluded.seen;
+    SELECT blockhouse.loosen();
+$$;

@@ -19,6 +19,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     l record;
     s blockhouse.sequences;
+    cap bigint;
     room bigint;
 BEGIN
     SELECT * INTO l FROM blockhouse.ledger;
@@ -43,11 +44,11 @@ BEGIN
     ELSIF s.last - s.granted < least_ids THEN
         outcome := 'exhausted'; standing := s.last - s.granted;
     ELSE
-        room := blockhouse.room(
-            l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, blockhouse.present_slot());
+        cap := blockhouse.cap(l.on_failover, s.failover_gap, s.held);
+        room := blockhouse.room(cap, asked_purpose, s.issued, s.slot, s.starts, blockhouse.present_slot());
         IF room < least_ids THEN
             outcome := 'rate_capped'; standing := room;
-            detail := blockhouse.seconds_to_room(s, asked_purpose, least_ids)::text;
+            detail := blockhouse.seconds_to_room(s, cap, asked_purpose, least_ids)::text;
         ELSE
             outcome := 'conflict'; detail := 'the sequence changed while it was asked';
         END IF;
@@ -90,13 +91,13 @@ BEGIN
         WITH raised AS (
             UPDATE blockhouse.sequences AS s
                SET granted = s.granted + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
-                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                       blockhouse.room(blockhouse.cap(l.on_failover, s.failover_gap, s.held), asked_purpose, s.issued, s.slot, s.starts, present)),
                    newest_first = s.granted + 1,
                    newest_last = s.granted + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
-                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                       blockhouse.room(blockhouse.cap(l.on_failover, s.failover_gap, s.held), asked_purpose, s.issued, s.slot, s.starts, present)),
                    grants = s.grants + 1,
                    issued = s.issued + least(blockhouse.grant_size(s.last - s.granted, need_ids, want_ids),
-                       blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)),
+                       blockhouse.room(blockhouse.cap(l.on_failover, s.failover_gap, s.held), asked_purpose, s.issued, s.slot, s.starts, present)),
                    slot = greatest(s.slot, present),
                    starts = blockhouse.starts_at(s.issued, s.slot, s.starts, present)
               FROM (SELECT * FROM blockhouse.ledger FOR SHARE) AS l
@@ -114,7 +115,7 @@ BEGIN
                AND s.last - s.granted >= least_ids
                AND least_ids BETWEEN 1 AND need_ids
                AND least_ids <=
-                   blockhouse.room(l.on_failover, s.failover_gap, asked_purpose, s.issued, s.slot, s.starts, present)
+                   blockhouse.room(blockhouse.cap(l.on_failover, s.failover_gap, s.held), asked_purpose, s.issued, s.slot, s.starts, present)
                AND blockhouse.present_slot() <= present
             RETURNING s.name, s.grants, s.generation, s.newest_first, s.newest_last, s.last
         ), recorded AS (

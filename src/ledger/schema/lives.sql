@@ -14,29 +14,41 @@ BEGIN
     table_oid := to_regclass('blockhouse.sequences')::oid;
 END $$;
 
--- What differs from where the ledger last ran, for people; null if nothing does.
-CREATE OR REPLACE FUNCTION blockhouse.difference() RETURNS text
+-- The same, or nulls where the engine has no such functions (`ledger.incarnation = none`).
+CREATE OR REPLACE FUNCTION blockhouse.incarnation_if_any(
+    OUT system_identifier bigint, OUT timeline text, OUT started_at timestamptz, OUT table_oid oid)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    SELECT i.* INTO system_identifier, timeline, started_at, table_oid FROM blockhouse.incarnation() AS i;
+EXCEPTION WHEN undefined_function OR undefined_table OR feature_not_supported THEN
+    NULL;
+END $$;
+
+-- What differs here from where the ledger last ran, for people; null if nothing does.
+DROP FUNCTION IF EXISTS blockhouse.difference();
+CREATE OR REPLACE FUNCTION blockhouse.difference(system_identifier bigint, timeline text, table_oid oid) RETURNS text
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT nullif(concat_ws('; ',
-        CASE WHEN here.system_identifier IS DISTINCT FROM l.system_identifier THEN format(
+        CASE WHEN $1 IS DISTINCT FROM l.system_identifier THEN format(
             'another server answers: its system identifier is %s, the ledger last ran on %s',
-            here.system_identifier, coalesce(l.system_identifier::text, 'an unknown one')) END,
-        CASE WHEN here.timeline IS DISTINCT FROM l.timeline THEN format(
+            $1, coalesce(l.system_identifier::text, 'an unknown one')) END,
+        CASE WHEN $2 IS DISTINCT FROM l.timeline THEN format(
             'the server was promoted or restored to a point in time: its timeline is %s, the ledger last ran on %s',
-            here.timeline, coalesce(l.timeline, 'an unknown one')) END,
-        CASE WHEN here.table_oid IS DISTINCT FROM l.table_oid THEN format(
+            $2, coalesce(l.timeline, 'an unknown one')) END,
+        CASE WHEN $3 IS DISTINCT FROM l.table_oid THEN format(
             'the table of sequences was made anew, as by restoring a dump: it is %s, the ledger last ran on %s',
-            here.table_oid, coalesce(l.table_oid::text, 'an unknown one')) END), '')
-    FROM blockhouse.ledger AS l, blockhouse.incarnation() AS here
+            $3, coalesce(l.table_oid::text, 'an unknown one')) END), '')
+    FROM blockhouse.ledger AS l
 $$;
 
 -- Why an open ledger must close, for people; null if it need not. A server that was restarted may have come back without what it
 -- last committed, from older files under the same timeline: that is asked, and mostly answered within a moment.
 CREATE OR REPLACE FUNCTION blockhouse.changed() RETURNS text
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(blockhouse.difference(), CASE WHEN pg_postmaster_start_time() IS DISTINCT FROM l.started_at THEN format(
-        'the server was restarted at %s', date_trunc('second', pg_postmaster_start_time())) END)
-    FROM blockhouse.ledger AS l
+    SELECT coalesce(blockhouse.difference(here.system_identifier, here.timeline, here.table_oid),
+                    CASE WHEN here.started_at IS DISTINCT FROM l.started_at THEN format(
+                        'the server was restarted at %s', date_trunc('second', here.started_at)) END)
+    FROM blockhouse.ledger AS l, blockhouse.incarnation() AS here
     WHERE l.state = 'open'
 $$;
 
@@ -85,13 +97,16 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
      WHERE c.awaited AND c.answers IS DISTINCT FROM l.token AND c.name <> ALL (without)
 $$;
 
--- What is known of each sequence, by the ledger and by every report that answers the present closing.
-CREATE OR REPLACE FUNCTION blockhouse.known()
+-- What is known of each sequence, by the ledger and by every report that answers the present closing. Of gaps the greatest; and whether
+-- somebody knows that it has none, which is to say that nothing capped it.
+DROP FUNCTION IF EXISTS blockhouse.known();
+CREATE FUNCTION blockhouse.known()
 RETURNS TABLE (sequence text, here boolean, granted bigint, reported bigint, generation bigint, first bigint, last bigint,
-    block_size bigint, buffer_seconds bigint, failover_gap bigint, retired boolean)
+    block_size bigint, buffer_seconds bigint, failover_gap bigint, capped boolean, retired boolean)
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WITH told AS (
         SELECT r.sequence, max(r.high_water) AS high_water, max(r.generation) AS generation, max(r.failover_gap) AS failover_gap,
+               bool_or(r.uncapped) AS uncapped,
                min(r.first) AS first, max(r.last) AS last, max(r.block_size) AS block_size, max(r.buffer_seconds) AS buffer_seconds
           FROM blockhouse.reports AS r JOIN blockhouse.ledger AS l ON r.answers = l.token
          GROUP BY r.sequence
@@ -99,7 +114,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(s.name, t.sequence), s.name IS NOT NULL, coalesce(s.granted, t.first - 1), t.high_water,
            greatest(s.generation, t.generation), coalesce(s.first, t.first), coalesce(s.last, t.last),
            coalesce(s.block_size, t.block_size), CASE WHEN s.name IS NULL THEN t.buffer_seconds ELSE s.buffer_seconds END,
-           greatest(s.failover_gap, t.failover_gap), coalesce(s.retired, false)
+           greatest(s.failover_gap, t.failover_gap), coalesce(s.failover_gap > 0, true) AND NOT coalesce(t.uncapped, false), coalesce(s.retired, false)
       FROM blockhouse.sequences AS s FULL JOIN told AS t ON t.sequence = s.name
 $$;
 
@@ -128,13 +143,13 @@ BEGIN
       FROM blockhouse.known() AS k WHERE k.sequence = s.name AND k.generation > s.generation;
     -- Who follows another line comes along: that life led here by an operator's word, and the one that begins lies above it.
     UPDATE blockhouse.ledger AS o SET epoch = t.epoch + 1, token = gen_random_uuid()
-      FROM (SELECT max(c.known_epoch) AS epoch FROM blockhouse.clusters AS c, blockhouse.ledger AS l
-             WHERE c.answers = l.token AND NOT EXISTS (
-                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token)) AS t
+      FROM (SELECT max(f.epoch) AS epoch FROM blockhouse.followed AS f
+             WHERE f.answers = closing AND NOT EXISTS (
+                       SELECT FROM blockhouse.lives AS v WHERE v.epoch = f.epoch AND v.token = f.token)) AS t
      WHERE t.epoch >= o.epoch;
     INSERT INTO blockhouse.lives (epoch, token, reason)
-    SELECT DISTINCT c.known_epoch, c.known_token, 'followed by clusters when ' || why
-      FROM blockhouse.clusters AS c WHERE c.answers = closing AND c.known_epoch IS NOT NULL
+    SELECT DISTINCT f.epoch, f.token, 'followed by clusters when ' || why
+      FROM blockhouse.followed AS f WHERE f.answers = closing
     UNION SELECT l.epoch, l.token, why FROM blockhouse.ledger AS l
     ON CONFLICT DO NOTHING;
     SELECT * INTO begun FROM blockhouse.ledger;
@@ -149,7 +164,7 @@ BEGIN
     UPDATE blockhouse.ledger AS o
        SET state = 'open', reason = NULL, catalogue_version = o.catalogue_version + 1,
            system_identifier = i.system_identifier, timeline = i.timeline, started_at = i.started_at, table_oid = i.table_oid
-      FROM blockhouse.incarnation() AS i;
+      FROM blockhouse.incarnation_if_any() AS i;
 END $$;
 
 -- Opens a closed ledger if that is provably safe: it was only restarted, whoever is waited for has reported, and nobody knows of more
@@ -163,6 +178,7 @@ DECLARE
     other  text;
     above  text;
     stale  text;
+    newest timestamptz;
     lost   interval;
 BEGIN
     SELECT * INTO l FROM blockhouse.ledger FOR NO KEY UPDATE;
@@ -171,26 +187,35 @@ BEGIN
     END IF;
     outcome := 'waits';
     absent := blockhouse.missing('{}');
-    SELECT string_agg(format('cluster %s follows life %s, which did not lead here', c.name, c.known_epoch), '; ') INTO other
-      FROM blockhouse.clusters AS c
-     WHERE c.answers = l.token AND c.known_epoch IS NOT NULL
-       AND NOT EXISTS (SELECT FROM blockhouse.lives AS v WHERE v.epoch = c.known_epoch AND v.token = c.known_token);
+    SELECT string_agg(format('cluster %s follows life %s, which did not lead here', f.cluster, f.epoch), '; ') INTO other
+      FROM blockhouse.followed AS f
+     WHERE f.answers = l.token
+       AND NOT EXISTS (SELECT FROM blockhouse.lives AS v WHERE v.epoch = f.epoch AND v.token = f.token);
     SELECT string_agg(format('%s of sequence %s is known, its counter stands at %s', k.reported, k.sequence, k.granted), '; ')
       INTO above FROM blockhouse.known() AS k WHERE k.reported > k.granted OR NOT k.here;
     IF absent IS NOT NULL THEN
         detail := format('waits for the report of cluster %s', array_to_string(absent, ', ')); RETURN;
-    ELSIF blockhouse.difference() IS NOT NULL OR other IS NOT NULL OR above IS NOT NULL THEN
-        -- What nobody reports was granted after a report was read: no more than the gap, where the report is of the last hour.
+    ELSIF other IS NOT NULL OR above IS NOT NULL OR EXISTS (
+        SELECT FROM blockhouse.incarnation_if_any() AS i
+         WHERE blockhouse.difference(i.system_identifier, i.timeline, i.table_oid) IS NOT NULL)
+    THEN
+        -- What nobody reports was granted after a report was read: no more than the gap, where the report is of the last hour. A clock that
+        -- was set back makes none younger than the newest time that anybody saw.
+        newest := greatest(clock_timestamp(), l.last_record,
+                           (SELECT max(c.read_at) FROM blockhouse.clusters AS c WHERE c.answers = l.token));
         SELECT string_agg(why, '; ') INTO stale FROM (
             SELECT 'it waits (on_failover)' AS why WHERE l.on_failover <> 'jump'
             UNION ALL
             SELECT format('the report of cluster %s is over an hour old', c.name) FROM blockhouse.clusters AS c
-             WHERE c.answers = l.token AND coalesce(c.read_at < clock_timestamp() - interval '1 hour', true)
+             WHERE c.answers = l.token AND coalesce(c.read_at < newest - interval '1 hour', true)
+            UNION ALL
+            SELECT format('cluster %s knows a ledger that waits', c.name) FROM blockhouse.clusters AS c
+             WHERE c.answers = l.token AND c.known_on_failover = 'wait'
             UNION ALL
             SELECT 'nobody has reported' WHERE NOT EXISTS (SELECT FROM blockhouse.clusters AS c WHERE c.answers = l.token)
             UNION ALL
             SELECT format('sequence %s has no failover_gap', k.sequence) FROM blockhouse.known() AS k
-             WHERE NOT k.retired AND k.failover_gap = 0
+             WHERE NOT k.retired AND NOT k.capped
         ) AS reasons (why);
         IF other IS NOT NULL OR stale IS NOT NULL THEN
             detail := concat_ws('; ', other, above, stale, 'an operator decides: `blockhouse ledger accept-failover`'); RETURN;
@@ -210,8 +235,11 @@ END $$;
 
 -- One cluster's word on the present closing, then a try to open. Only the cluster's leader speaks for it, or anybody where nobody
 -- leads; what was said stays, and only grows. Gives null for somebody whose word isn't asked.
+DROP FUNCTION IF EXISTS blockhouse.report(text, text, uuid, bigint, uuid, bigint, text[], bigint[], bigint[], bigint[], bigint[],
+    bigint[], bigint[], bigint[]);
 CREATE OR REPLACE FUNCTION blockhouse.report(
     of_cluster text, by_holder text, closed_token uuid, life_epoch bigint, life_token uuid, was_read_us bigint,
+    told_on_failover text,
     names text[], high_waters bigint[], generations bigint[], firsts bigint[], lasts bigint[], block_sizes bigint[],
     buffers bigint[], gaps bigint[],
     OUT outcome text, OUT detail text)
@@ -230,17 +258,23 @@ BEGIN
         ON CONFLICT (name) DO NOTHING;
     UPDATE blockhouse.clusters AS c
        SET answers = l.token, reporter = by_holder,
-           known_epoch = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_epoch ELSE life_epoch END,
-           known_token = CASE WHEN c.answers = l.token AND c.known_epoch > life_epoch THEN c.known_token ELSE life_token END,
-           read_at = CASE WHEN c.answers = l.token THEN greatest(c.read_at, read_now) ELSE read_now END
+           known_epoch = CASE WHEN c.answers = l.token THEN greatest(c.known_epoch, life_epoch) ELSE life_epoch END,
+           read_at = CASE WHEN c.answers = l.token THEN greatest(c.read_at, read_now) ELSE read_now END,
+           known_on_failover = CASE WHEN c.answers IS DISTINCT FROM l.token THEN told_on_failover
+                                    WHEN c.known_on_failover = 'wait' THEN 'wait'
+                                    ELSE coalesce(told_on_failover, c.known_on_failover) END
      WHERE c.name = of_cluster AND (c.leader = by_holder OR c.lease_ends <= clock_timestamp());
     IF NOT FOUND THEN
         -- It isn't for them to speak; but anybody may see whether all that is needed was said.
         SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o; RETURN;
     END IF;
+    DELETE FROM blockhouse.followed WHERE cluster = of_cluster AND answers <> l.token;
+    INSERT INTO blockhouse.followed (cluster, answers, epoch, token)
+    SELECT of_cluster, l.token, life_epoch, life_token WHERE life_epoch IS NOT NULL
+    ON CONFLICT DO NOTHING;
     INSERT INTO blockhouse.reports AS r
-        (cluster, sequence, answers, high_water, generation, first, last, block_size, buffer_seconds, failover_gap)
-    SELECT of_cluster, t.name, l.token, t.high_water, t.generation, t.first, t.last, t.block_size, t.buffer, t.gap
+        (cluster, sequence, answers, high_water, generation, first, last, block_size, buffer_seconds, failover_gap, uncapped)
+    SELECT of_cluster, t.name, l.token, t.high_water, t.generation, t.first, t.last, t.block_size, t.buffer, t.gap, t.gap = 0
       FROM unnest(names, high_waters, generations, firsts, lasts, block_sizes, buffers, gaps)
            AS t (name, high_water, generation, first, last, block_size, buffer, gap)
     ON CONFLICT (cluster, sequence) DO UPDATE
@@ -248,6 +282,7 @@ BEGIN
            high_water = CASE WHEN r.answers = excluded.answers THEN greatest(r.high_water, excluded.high_water) ELSE excluded.high_water END,
            generation = CASE WHEN r.answers = excluded.answers THEN greatest(r.generation, excluded.generation) ELSE excluded.generation END,
            failover_gap = CASE WHEN r.answers = excluded.answers THEN greatest(r.failover_gap, excluded.failover_gap) ELSE excluded.failover_gap END,
+           uncapped = excluded.uncapped OR (r.answers = excluded.answers AND r.uncapped),
            first = excluded.first, last = excluded.last, block_size = excluded.block_size, buffer_seconds = excluded.buffer_seconds;
     SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o;
 END $$;

@@ -48,6 +48,7 @@ CREATE TABLE blockhouse.sequences (
     newest_last    bigint,                           -- the grant sees both under one row lock
     issued         bigint NOT NULL DEFAULT 0,        -- from here on: the last hour, as cap.sql keeps it
     slot           bigint NOT NULL DEFAULT 0,
+    held           bigint,                           -- a cap that stays until every cluster knows of a looser one
     starts         bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0,0,0,0}' CHECK (cardinality(starts) = 13),
     CHECK (granted BETWEEN first - 1 AND last)
 );

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::failure::Outcome;
 use crate::block::hour;
 use crate::block::{Hour, Identity, Life, OnFailover, SequenceFacts, Span, Witness, witness};
-use crate::ledger::decide::{self, LedgerRow};
+use crate::ledger::decide::{self, Capped, LedgerRow};
 use crate::ledger::{
     ClusterSeen, Created, Facts, Grant, GrantRecord, GrantRequest, History, HourOfDemand, Lease, LeaseRecord,
     LedgerError, LifeRecord, NewSequence, SequenceChange, SequenceRow, State,
@@ -110,8 +110,9 @@ impl Tables<'_> {
         let recorded: Option<i64> =
             self.sql.query_row(newest, [&request.sequence], |row| row.get(0)).optional()?;
         let mut hour = self.hour(&request.sequence)?;
-        let cap = (&hour, self.now_us);
-        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request, cap)?;
+        // One life can't lose a change, so nothing is held.
+        let capped = Capped { hour: &hour, held: None, now_us: self.now_us };
+        let grant = decide::grant(&self.ledger, row.as_ref(), recorded.unwrap_or(0), request, &capped)?;
         hour.add(grant.span.count(), Hour::slot_of(self.now_us));
         self.sql.execute(
             "UPDATE sequences SET granted = ?2, grants = ?3, issued = ?4, slot = ?5, starts = ?6 WHERE name = ?1",

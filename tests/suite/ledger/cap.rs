@@ -1,8 +1,10 @@
 //! The hourly cap in PostgreSQL's one statement, by a clock that the test sets.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use blockhouse::block::{Life, OnFailover};
+use blockhouse::block::witness::Kind;
+use blockhouse::block::{Life, OnFailover, Stamp, Witness};
 use blockhouse::ledger::{Admin, GrantRequest, LedgerError, SequenceChange};
 use futures_util::future::{join, join_all};
 
@@ -202,7 +204,7 @@ async fn a_ledger_of_an_earlier_build_gets_what_it_lacks_from_migrate() {
     ledger.grant(&ask(known, 10)).await.unwrap();
     server.psql(
         "ALTER TABLE blockhouse.ledger DROP COLUMN on_failover;
-         ALTER TABLE blockhouse.sequences DROP COLUMN issued, DROP COLUMN slot, DROP COLUMN starts",
+         ALTER TABLE blockhouse.sequences DROP COLUMN issued, DROP COLUMN slot, DROP COLUMN starts, DROP COLUMN held",
     );
     let answer = Client::to(&server.url()).open().facts(None).await;
     assert!(matches!(&answer, Err(LedgerError::Schema(why)) if why.contains("ledger migrate")), "{answer:?}");
@@ -212,4 +214,49 @@ async fn a_ledger_of_an_earlier_build_gets_what_it_lacks_from_migrate() {
     ledger.set_on_failover(OnFailover::Jump).await.unwrap();
     assert_eq!(ledger.grant(&ask(known, 10)).await.unwrap().span.first(), 11);
     assert_eq!(server.psql("SELECT issued FROM blockhouse.sequences"), "10");
+}
+
+/// What a failover could lose with nobody to report it doesn't count yet.
+#[tokio::test]
+async fn a_greater_gap_counts_once_every_cluster_has_seen_it() {
+    let capped = Capped::start().await;
+    assert_eq!(capped.get(GAP).await.unwrap(), GAP);
+    for cluster in ["east", "west", "gone"] {
+        capped.ledger.lead(cluster, "leader", Duration::from_secs(60)).await.unwrap();
+    }
+    capped.server.psql(
+        "UPDATE blockhouse.clusters SET renewed_at = renewed_at - interval '61 minutes' WHERE name = 'gone'",
+    );
+    let set_gap = async |failover_gap| {
+        let change = SequenceChange { failover_gap: Some(failover_gap), ..SequenceChange::default() };
+        capped.ledger.set("tasks", &change).await.unwrap();
+    };
+    for change in ["a greater gap", "no gap", "wait"] {
+        match change {
+            "a greater gap" => set_gap(2 * GAP).await,
+            "no gap" => set_gap(0).await,
+            _ => capped.ledger.set_on_failover(OnFailover::Wait).await.unwrap(),
+        }
+        capped.assert_spent().await;
+        let stamp = capped.ledger.facts(None).await.unwrap().catalogue.stamp;
+        let has = async |cluster, holder, process: Stamp, pod: Stamp| {
+            let seen = [(Kind::Process, "app-1", process), (Kind::Pod, "127.0.0.1:7001", pod)];
+            let seen =
+                seen.map(|(kind, name, stamp)| Witness { kind, name: name.into(), stamp, silent: false });
+            capped.ledger.confirm(cluster, holder, &seen).await.unwrap();
+        };
+        let earlier = Stamp { version: stamp.version - 1, ..stamp };
+        has("east", "leader", stamp, stamp).await;
+        has("west", "leader", stamp, earlier).await;
+        has("west", "leader", earlier, stamp).await;
+        has("west", "another", stamp, stamp).await;
+        capped.assert_spent().await;
+        has("west", "leader", stamp, stamp).await;
+        assert_eq!(capped.get(GAP).await.unwrap(), GAP, "{change}");
+        // Back to where it began, with the hour used up.
+        capped.set_clock(capped.server.psql("SELECT last_value + 13 FROM clock").parse().unwrap());
+        set_gap(GAP).await;
+        capped.ledger.set_on_failover(OnFailover::Jump).await.unwrap();
+        assert_eq!(capped.get(GAP).await.unwrap(), GAP);
+    }
 }

@@ -1,8 +1,5 @@
 //! S3 and S5: a ledger that may have gone back in time, or that is another one, gives nothing.
 
-use std::fs::File;
-use std::process::Stdio;
-
 use blockhouse::block::Life;
 use blockhouse::ledger::{Admin, Facts, LedgerError, State};
 use futures_util::future::join_all;
@@ -214,23 +211,4 @@ async fn of_many_who_migrate_at_once_one_makes_the_ledger() {
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(answers.iter().filter(|migrated| migrated.from == 0).count(), 1);
     assert!(answers.iter().all(|migrated| migrated.identity == answers[0].identity));
-}
-
-impl Postgres {
-    /// A dump that puts back the ledger over whatever is there.
-    pub(super) fn dump(&self) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let out = Stdio::from(File::create(file.path()).unwrap());
-        let dumped =
-            self.client("pg_dump").args(["--clean", "--if-exists", "-n", "blockhouse"]).stdout(out).status();
-        assert!(dumped.unwrap().success());
-        file
-    }
-
-    pub(super) fn restore(&self, dump: &tempfile::NamedTempFile) {
-        let input = Stdio::from(File::open(dump.path()).unwrap());
-        let mut psql = self.client("psql");
-        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1"]).stdin(input).stdout(Stdio::null());
-        assert!(psql.status().unwrap().success());
-    }
 }

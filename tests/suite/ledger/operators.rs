@@ -6,7 +6,7 @@ use std::time::Duration;
 use blockhouse::ledger::{LedgerError, NewSequence, SequenceChange, State};
 use futures_util::future::join_all;
 
-use super::{Client, ask, life, sequence, server_with_tasks};
+use super::{Client, again, ask, life, sequence, server_with_tasks};
 
 #[tokio::test]
 async fn of_many_who_create_one_name_one_does_and_the_others_are_told() {
@@ -197,4 +197,20 @@ async fn the_history_shows_identity_lives_and_sequences() {
     assert_eq!(&*history.sequences[0].facts.name, "tasks");
     let system = server.psql("SELECT system_identifier FROM pg_control_system()");
     assert!(history.engine.contains(&("system identifier".to_owned(), system)), "{:?}", history.engine);
+}
+
+#[tokio::test]
+async fn an_id_that_a_restart_skipped_is_told_from_one_that_was_granted() {
+    let (mut server, ledger) = server_with_tasks().await;
+    let known = life(&*ledger).await;
+    ledger.grant(&ask(known, 10)).await.unwrap();
+    server.restart();
+    again(&*ledger).await;
+    assert_eq!(ledger.moved("tasks", 10).await.unwrap(), None);
+    for skipped in [11, 20] {
+        assert_eq!(ledger.lookup("tasks", skipped).await.unwrap(), None);
+        let by = ledger.moved("tasks", skipped).await.unwrap().expect("a move");
+        assert_eq!((by.epoch, by.from, by.to, by.reason.as_str()), (2, 10, 20, "restarted"));
+    }
+    assert_eq!(ledger.moved("tasks", 21).await.unwrap(), None);
 }

@@ -23,6 +23,11 @@ impl Checker {
         i64::try_from(self.inner().issued(sequence)).expect("a suite hands out fewer")
     }
 
+    /// The greatest ID handed out of one sequence, 0 if none was.
+    pub fn greatest(&self, sequence: &str) -> i64 {
+        self.inner().greatest(sequence)
+    }
+
     /// What was handed out twice. Empty if and only if nothing was.
     pub fn duplicates(&self) -> Vec<String> {
         let checker = self.inner();

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 use super::postgres::Postgres;
+use super::proxy::Proxy;
 use super::redis::eventually;
 use super::wait;
 
@@ -28,10 +29,19 @@ impl Pooler {
 
     /// With one more line of configuration.
     pub fn with(server: &Postgres, line: &str) -> Pooler {
+        Pooler::to(server.port(), server, line)
+    }
+
+    /// Before a proxy: every transaction gets a connection of its own, which the proxy may lead to another server.
+    pub fn reconnecting(proxy: &Proxy, server: &Postgres) -> Pooler {
+        Pooler::to(proxy.port(), server, "server_lifetime = 0")
+    }
+
+    fn to(behind: u16, server: &Postgres, line: &str) -> Pooler {
         let folder = tempfile::Builder::new().prefix("blockhouse-pooler-").tempdir();
         let folder = folder.expect("a temporary folder");
         let port = wait::free_port();
-        let (here, behind) = (folder.path().display(), server.port());
+        let here = folder.path().display();
         let settings = format!(
             "[databases]\npostgres = host=127.0.0.1 port={behind}\n\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\

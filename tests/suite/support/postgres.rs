@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::NoTls;
 
 /// How long anything of the server's may take.
@@ -47,13 +47,7 @@ impl Postgres {
     /// An asynchronous hot standby of this server.
     pub fn standby(&self) -> Postgres {
         let folder = self.programs.folder();
-        run(self
-            .programs
-            .command("pg_basebackup")
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-p"])
-            .arg(self.port.to_string())
-            .arg("-D")
-            .arg(folder.path().join("data")));
+        self.base_backup(&folder.path().join("data"), &["-R"]);
         Postgres::started(self.programs.clone(), folder)
     }
 
@@ -95,6 +89,10 @@ impl Postgres {
 
     /// Starts it again on the same port after [`Postgres::stop`] or [`Postgres::crash`].
     pub fn launch(&mut self) {
+        self.launch_on("127.0.0.1");
+    }
+
+    fn launch_on(&mut self, listen: &str) {
         assert!(self.server.is_none(), "the server runs already");
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
         let log = log.expect("the log can be opened");
@@ -103,7 +101,7 @@ impl Postgres {
             .command("postgres")
             .arg("-D")
             .arg(self.data())
-            .args(["-h", "127.0.0.1", "-p"])
+            .args(["-h", listen, "-p"])
             .arg(self.port.to_string())
             .arg("-k")
             .arg(self.folder.path())
@@ -128,6 +126,24 @@ impl Postgres {
         self.end("QUIT");
     }
 
+    /// Lets nobody in any more: the first half of a smart shutdown. Those who are connected are served on.
+    pub fn close_the_door(&self) {
+        kill("TERM", &[self.server.as_ref().expect("the server runs").id()]);
+    }
+
+    /// The other half: it ends by itself once everybody has left.
+    pub fn stop_when_left(&mut self) {
+        self.end("TERM");
+    }
+
+    /// Changes what a stopped server has recorded, unseen: only a socket in its folder leads to it meanwhile.
+    pub fn change_unseen(&mut self, sql: &str) {
+        self.launch_on("");
+        let mut psql = self.client("psql");
+        run(psql.env("PGHOST", self.folder.path()).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]));
+        self.stop();
+    }
+
     /// Stops and starts it, with the same data.
     pub fn restart(&mut self) {
         self.stop();
@@ -149,6 +165,32 @@ impl Postgres {
         assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "the standby was promoted");
     }
 
+    /// Makes a standby that is stopped forget that it was one: started again it goes on by itself, in the line of history of its primary.
+    pub fn forget_primary(&self) {
+        assert!(self.server.is_none(), "the server runs");
+        fs::remove_file(self.data().join("standby.signal")).expect("it was a standby");
+    }
+
+    /// Keeps a copy of the running server's files, as a backup or a volume's snapshot does.
+    pub fn back_up(&self) {
+        let aside = self.folder.path().join("aside");
+        if aside.exists() {
+            fs::remove_dir_all(&aside).expect("an older copy can be removed");
+        }
+        self.base_backup(&aside, &[]);
+    }
+
+    fn base_backup(&self, to: &Path, more: &[&str]) {
+        run(self
+            .programs
+            .command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync", "-p"])
+            .arg(self.port.to_string())
+            .args(more)
+            .arg("-D")
+            .arg(to));
+    }
+
     /// Keeps a copy of the stopped server's files.
     pub fn set_files_aside(&self) {
         self.copy_files("data", "aside");
@@ -164,6 +206,58 @@ impl Postgres {
         assert!(self.server.is_none(), "the server runs");
         let folder = self.folder.path();
         run(Command::new("cp").arg("-a").arg(folder.join(from)).arg(folder.join(to)));
+    }
+
+    /// From its next start it keeps its write-ahead log for [`Postgres::recover_to`].
+    pub fn archive(&self) {
+        let archive = self.folder.path().join("archive");
+        fs::create_dir(&archive).expect("the folder can be written");
+        self.programs.own(&archive);
+        let archive = archive.display();
+        self.configure(&format!(
+            "archive_mode = on\narchive_command = 'cp %p {archive}/%f'\nrestore_command = 'cp {archive}/%f %p'"
+        ));
+    }
+
+    /// Where its write-ahead log ends now.
+    pub fn moment(&self) -> String {
+        self.psql("SELECT pg_current_wal_lsn()")
+    }
+
+    /// Ends the server, and starts it from the last backup as it was at that moment.
+    pub fn recover_to(&mut self, moment: &str) {
+        self.psql("SELECT pg_switch_wal()");
+        self.wait_for(&format!(
+            "SELECT last_archived_wal >= pg_walfile_name('{moment}') FROM pg_stat_archiver"
+        ));
+        self.crash();
+        self.put_files_back();
+        self.give("recovery.signal", "");
+        self.configure(&format!("recovery_target_lsn = '{moment}'\nrecovery_target_action = promote"));
+        self.launch();
+        self.wait_for("SELECT NOT pg_is_in_recovery()");
+    }
+
+    /// A dump that puts back the ledger over whatever is there.
+    pub fn dump(&self) -> NamedTempFile {
+        let file = NamedTempFile::new().expect("a temporary file");
+        let out = Stdio::from(file.reopen().expect("the file can be written"));
+        let mut dump = self.client("pg_dump");
+        let dumped = dump.args(["--clean", "--if-exists", "-n", "blockhouse"]).stdout(out).status();
+        assert!(dumped.expect("pg_dump can be run").success());
+        file
+    }
+
+    /// Puts a dump in the place of what is there, in one transaction: nobody sees half of it.
+    pub fn restore(&self, dump: &NamedTempFile) {
+        let input = Stdio::from(dump.reopen().expect("the file can be read"));
+        let mut psql = self.client("psql");
+        let restored = psql
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"])
+            .stdin(input)
+            .stdout(Stdio::null())
+            .status();
+        assert!(restored.expect("psql can be run").success());
     }
 
     /// Ends a standby's replication: what its primary commits from now on, it never gets.

@@ -30,6 +30,7 @@ pub enum Mode {
 pub struct Proxy {
     port: u16,
     mode: watch::Sender<Mode>,
+    servers: watch::Sender<Vec<SocketAddr>>,
     counts: Arc<Counts>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -47,6 +48,7 @@ impl Proxy {
     /// To a port of this machine, in [`Mode::Pass`].
     pub fn to(port: u16) -> Proxy {
         let (mode, modes) = watch::channel(Mode::Pass);
+        let (servers, behind) = watch::channel(addresses(&[port]));
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, bound) = std::sync::mpsc::channel();
         let counts = Arc::new(Counts::default());
@@ -57,16 +59,15 @@ impl Proxy {
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
                 ready.send(listener.local_addr().expect("bound").port()).expect("the test waits");
-                let server = SocketAddr::from(([127, 0, 0, 1], port));
                 tokio::select! {
                     biased;
                     _ = stopped => {}
-                    () = accept(listener, server, modes, shared) => {}
+                    () = accept(listener, behind, modes, shared) => {}
                 }
             });
         });
         let port = bound.recv().expect("the proxy binds");
-        Proxy { port, mode, counts, stop: Some(stop), thread: Some(thread) }
+        Proxy { port, mode, servers, counts, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
@@ -76,6 +77,11 @@ impl Proxy {
     /// From now on, for all connections.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// New connections lead to these ports from now on, one after the other.
+    pub fn lead_to(&self, ports: &[u16]) {
+        self.servers.send_replace(addresses(ports));
     }
 
     /// Accepted so far.
@@ -109,14 +115,22 @@ impl Drop for Proxy {
     }
 }
 
+fn addresses(ports: &[u16]) -> Vec<SocketAddr> {
+    ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect()
+}
+
 async fn accept(
     listener: TcpListener,
-    server: SocketAddr,
+    servers: watch::Receiver<Vec<SocketAddr>>,
     modes: watch::Receiver<Mode>,
     counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        counts.connections.fetch_add(1, Ordering::Relaxed);
+        let nth = counts.connections.fetch_add(1, Ordering::Relaxed) as usize;
+        let server = {
+            let servers = servers.borrow();
+            servers[nth % servers.len()]
+        };
         counts.arrivals.lock().expect("no holder panics").push(Instant::now());
         tokio::spawn(connection(client, server, modes.clone(), counts.clone()));
     }

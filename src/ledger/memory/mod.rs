@@ -1,18 +1,24 @@
 //! A ledger in memory: for simulation and tests, where time is virtual and everything repeats.
 
+mod lives;
+mod tables;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use self::lives::{Lives, Place};
+use self::tables::{Led, Stored, Tables};
 use super::decide::{self, LedgerRow};
 use super::{
-    Admin, Answer, ClusterSeen, Created, Expected, Facts, Grant, GrantRecord, GrantRequest, History,
-    HourOfDemand, Lease, LeaseRecord, Ledger, LedgerError, LifeRecord, Migrated, NewSequence, SequenceChange,
-    SequenceRow, State,
+    Accept, Accepted, Admin, Answer, ClusterSeen, Condemned, Created, Expected, Facts, Grant, GrantRecord,
+    GrantRequest, History, HourOfDemand, Lease, Ledger, LedgerError, Migrated, MoveRecord, NewSequence,
+    Report, Reported, SequenceChange, SequenceRow, State,
 };
-use crate::block::{Hour, Identity, Life, OnFailover, Witness};
+use crate::block::{Identity, Life, OnFailover, Witness};
 
 /// The schema that a ledger in memory claims to have.
 const SCHEMA: i32 = 1;
@@ -23,46 +29,37 @@ const HOUR_US: i64 = 3_600_000_000;
 /// Its clock starts at 0 when it is made and follows tokio's; its id and token come from the generator that it is
 /// given: the same seed and the same calls give the same answers.
 ///
+/// It runs somewhere, as a server does, and so goes through lives: [`Memory::restart`], [`Memory::copy`], [`Memory::promote`],
+/// [`Memory::restore`] and [`Memory::restore_dump`] do to it what befalls a server, and the next call closes it (S3).
+///
 /// # Cancel safety
 /// A call is carried out, whole, when its future is first polled; dropped before that, nothing happens.
 #[derive(Clone)]
 pub struct Memory {
     expected: Expected,
-    tables: Arc<Mutex<Tables>>,
+    server: Arc<Mutex<Server>>,
 }
 
-/// Everything it stores.
-struct Tables {
-    started: Instant,
-    ledger: LedgerRow,
-    sequences: BTreeMap<Arc<str>, Stored>,
-    /// By cluster: who leads, and until when.
-    leases: BTreeMap<String, (Arc<str>, i64)>,
-    /// By cluster: who has which catalogue.
-    seen: BTreeMap<String, Vec<Witness>>,
-    /// By cluster, hour and sequence.
-    demand: BTreeMap<(String, i64, Arc<str>), i64>,
-}
-
-/// One sequence.
-struct Stored {
-    row: SequenceRow,
-    hour: Hour,
-    /// Its grants, by first ID.
-    records: BTreeMap<i64, GrantRecord>,
+/// What runs the ledger.
+struct Server {
+    here: Place,
+    rng: fastrand::Rng,
+    tables: Tables,
 }
 
 impl Memory {
     /// A fresh ledger of the expected environment, already migrated.
     pub fn new(expected: Expected, mut rng: fastrand::Rng) -> Memory {
-        let mut uuid = || uuid::Builder::from_random_bytes(rng.u128(..).to_be_bytes()).into_uuid();
         let identity = Identity {
-            ledger: uuid(),
+            ledger: uuid(&mut rng),
             environment: expected.environment.to_string(),
-            life: Life { epoch: 1, token: uuid() },
+            life: Life { epoch: 1, token: uuid(&mut rng) },
         };
+        let here = Place { server: rng.u64(..), timeline: 1, start: rng.u64(..), table: rng.u64(..) };
         let tables = Tables {
             started: Instant::now(),
+            ahead_us: 0,
+            lives: Lives::new(here, identity.life),
             ledger: LedgerRow {
                 identity,
                 state: State::Open,
@@ -74,24 +71,85 @@ impl Memory {
             seen: BTreeMap::new(),
             demand: BTreeMap::new(),
         };
-        Memory { expected, tables: Arc::new(Mutex::new(tables)) }
+        Memory { expected, server: Arc::new(Mutex::new(Server { here, rng, tables })) }
     }
 
     /// A handle of the same ledger for a process that expects something else.
     #[must_use]
     pub fn expecting(&self, expected: Expected) -> Memory {
-        Memory { expected, tables: Arc::clone(&self.tables) }
+        Memory { expected, server: Arc::clone(&self.server) }
+    }
+
+    /// Starts its server again: nothing is lost.
+    pub fn restart(&self) {
+        let mut server = self.server();
+        server.here.start = server.rng.u64(..);
+    }
+
+    /// Another server with the same files, as a standby or a copy of the data folder has them now.
+    #[must_use]
+    pub fn copy(&self) -> Memory {
+        let mut server = self.server();
+        let mut rng = server.rng.fork();
+        let here = Place { start: rng.u64(..), ..server.here };
+        let tables = server.tables.clone();
+        Memory { expected: self.expected.clone(), server: Arc::new(Mutex::new(Server { here, rng, tables })) }
+    }
+
+    /// Makes a copy the primary. Two that are promoted from one ancestor count the same timeline.
+    pub fn promote(&self) {
+        self.server().here.timeline += 1;
+    }
+
+    /// Puts the files of `older` in the place of its own, and starts again.
+    pub fn restore(&self, older: &Memory) {
+        let (timeline, table, tables) = {
+            let older = older.server();
+            (older.here.timeline, older.here.table, older.tables.clone())
+        };
+        let mut server = self.server();
+        let start = server.rng.u64(..);
+        server.here = Place { timeline, table, start, ..server.here };
+        server.tables = tables;
+    }
+
+    /// Restores a dump that was taken of `older`: the rows as they were then, in tables that are new.
+    pub fn restore_dump(&self, older: &Memory) {
+        let tables = older.server().tables.clone();
+        let mut server = self.server();
+        server.here.table = server.rng.u64(..);
+        server.tables = tables;
+    }
+
+    /// Sets its clock forward, or back, by so many µs.
+    pub fn step_clock(&self, by_us: i64) {
+        self.server().tables.ahead_us += by_us;
+    }
+
+    fn server(&self) -> MutexGuard<'_, Server> {
+        // A panic in here can't leave half a grant: each is decided first and then written.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer<'a, T>(
         &'a self,
         work: impl FnOnce(&mut Tables) -> Result<T, LedgerError> + 'a,
     ) -> Answer<'a, T> {
+        self.answer_to(None, move |server| work(&mut server.tables))
+    }
+
+    /// The same for somebody who follows a life, with all that the server is.
+    fn answer_to<'a, T>(
+        &'a self,
+        known: Option<Life>,
+        work: impl FnOnce(&mut Server) -> Result<T, LedgerError> + 'a,
+    ) -> Answer<'a, T> {
         Box::pin(async move {
-            // A panic in here can't leave half a grant: each is decided first and then written.
-            let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut server = self.server();
+            let Server { here, rng, tables } = &mut *server;
             tables.ledger.admit(&self.expected)?;
-            work(&mut tables)
+            tables.fence(*here, known.map_or(0, |life| life.epoch), || uuid(rng));
+            work(&mut server)
         })
     }
 
@@ -115,171 +173,42 @@ impl Memory {
     }
 }
 
-impl Tables {
-    fn now_us(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
-    }
-
-    fn rows(&self) -> Vec<SequenceRow> {
-        self.sequences.values().map(|stored| stored.row.clone()).collect()
-    }
-
-    fn grant(&mut self, request: &GrantRequest) -> Result<Grant, LedgerError> {
-        let at_us = self.now_us();
-        let Some(Stored { row, hour, records }) = self.sequences.get_mut(&request.sequence) else {
-            return decide::grant(&self.ledger, None, 0, request, (&Hour::default(), at_us));
-        };
-        let recorded = records.last_key_value().map_or(0, |(_, record)| record.span.last());
-        let grant = decide::grant(&self.ledger, Some(row), recorded, request, (hour, at_us))?;
-        (row.granted, row.grants) = (grant.span.last(), grant.number);
-        hour.add(grant.span.count(), Hour::slot_of(at_us));
-        records.insert(grant.span.first(), decide::record(&grant, request, at_us));
-        Ok(grant)
-    }
-
-    fn create(&mut self, new: &NewSequence) -> Result<Created, LedgerError> {
-        let row = decide::first_row(new)?;
-        if let Some(Stored { row, .. }) = self.sequences.get(&new.name) {
-            decide::taken(new)?;
-            return Ok(Created { row: row.clone(), new: false });
-        }
-        let stored = Stored { row: row.clone(), hour: Hour::default(), records: BTreeMap::new() };
-        self.sequences.insert(new.name.clone(), stored);
-        self.ledger.catalogue_version += 1;
-        Ok(Created { row, new: true })
-    }
-
-    /// Where a gap would cap a sequence, it must cover the last hour.
-    fn check_gap(&self, sequence: &str, gap: Option<i64>) -> Result<(), LedgerError> {
-        let (Some(gap), OnFailover::Jump) = (gap, self.ledger.on_failover) else { return Ok(()) };
-        let stored = self.sequences.get(sequence);
-        let over =
-            stored.and_then(|Stored { row, hour, .. }| decide::over(&row.facts, gap, hour, self.now_us()));
-        decide::may_cap(over.as_slice())
-    }
-
-    fn set_on_failover(&mut self, to: OnFailover) -> Result<(), LedgerError> {
-        if to == self.ledger.on_failover {
-            return Ok(());
-        }
-        if to == OnFailover::Jump {
-            if let State::Closed(why) = &self.ledger.state {
-                return Err(LedgerError::Closed(why.to_string()));
-            }
-            let now_us = self.now_us();
-            let sequences = self.sequences.values();
-            let over = |Stored { row, hour, .. }: &Stored| {
-                decide::over(&row.facts, row.facts.failover_gap, hour, now_us)
-            };
-            decide::may_cap(&sequences.filter_map(over).collect::<Vec<_>>())?;
-        }
-        self.ledger.on_failover = to;
-        self.ledger.catalogue_version += 1;
-        Ok(())
-    }
-
-    fn prune(&mut self, keep: Duration, limit: u32) -> u64 {
-        let before_us = self.now_us().saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
-        let mut deleted = 0;
-        for Stored { records, .. } in self.sequences.values_mut() {
-            while records.len() > 1 && deleted < u64::from(limit) {
-                match records.first_entry().filter(|oldest| oldest.get().at_us < before_us) {
-                    Some(oldest) => oldest.remove(),
-                    None => break,
-                };
-                deleted += 1;
-            }
-        }
-        deleted
-    }
-
-    fn add_demand(&mut self, cluster: &str, used: &[(Arc<str>, i64)]) {
-        let hour = self.now_us() / HOUR_US;
-        self.demand.retain(|(_, then, _), _| hour - then < 24);
-        for (sequence, ids) in used.iter().filter(|(_, ids)| *ids > 0) {
-            let sum = self.demand.entry((cluster.to_owned(), hour, sequence.clone())).or_default();
-            *sum = sum.saturating_add(*ids);
-        }
-    }
-
-    fn demand(&self, cluster: &str) -> Vec<HourOfDemand> {
-        let hour = self.now_us() / HOUR_US;
-        let hours = self.demand.iter().filter(|((whose, then, _), _)| whose == cluster && hour - then < 24);
-        hours
-            .map(|((_, then, sequence), ids)| HourOfDemand {
-                sequence: sequence.clone(),
-                hours_ago: u8::try_from(hour - then).unwrap_or(0),
-                ids: *ids,
-            })
-            .collect()
-    }
-
-    fn seen(&self) -> Vec<ClusterSeen> {
-        let now_us = self.now_us();
-        let mut by_cluster: BTreeMap<String, ClusterSeen> = BTreeMap::new();
-        let led = self.leases.iter().filter(|(_, (_, until_us))| *until_us > now_us);
-        led.for_each(|(cluster, _)| by_cluster.entry(cluster.clone()).or_default().led = true);
-        let records = self.sequences.values().flat_map(|stored| stored.records.values());
-        for record in records.filter(|record| record.at_us > now_us - HOUR_US) {
-            let holders = &mut by_cluster.entry(record.cluster.clone()).or_default().holders;
-            if let Err(at) = holders.binary_search(&record.holder) {
-                holders.insert(at, record.holder.clone());
-            }
-        }
-        let seen = |cluster: &str| self.seen.get(cluster).cloned().unwrap_or_default();
-        by_cluster
-            .into_iter()
-            .map(|(cluster, found)| ClusterSeen { seen: seen(&cluster), cluster, ..found })
-            .collect()
-    }
-
-    fn leases(&self) -> Vec<LeaseRecord> {
-        let now_us = self.now_us();
-        let leases = self.leases.iter();
-        leases
-            .map(|(cluster, (leader, until_us))| LeaseRecord {
-                cluster: cluster.clone(),
-                leader: leader.to_string(),
-                seconds_left: (until_us - now_us).div_euclid(1_000_000),
-            })
-            .collect()
-    }
-}
-
 impl Ledger for Memory {
     fn facts(&self, known: Option<Life>) -> Answer<'_, Facts> {
-        self.answer(move |tables| {
+        self.answer_to(known, move |Server { tables, .. }| {
             let ledger = tables.ledger.clone();
-            let descends = known.is_none_or(|known| known == ledger.identity.life);
+            let descends = known.is_none_or(|known| tables.lives.hold(known));
             Ok(ledger.facts(tables.rows(), descends, tables.now_us()))
         })
     }
 
     fn grant<'a>(&'a self, request: &'a GrantRequest) -> Answer<'a, Grant> {
-        self.answer(|tables| tables.grant(request))
+        self.answer_to(Some(request.life), |server| server.tables.grant(request))
     }
 
     fn lead<'a>(&'a self, cluster: &'a str, holder: &'a str, ttl: Duration) -> Answer<'a, Lease> {
         self.answer(move |tables| {
             let now_us = tables.now_us();
             let until_us = now_us.saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
-            let (leader, end_us) =
-                tables.leases.entry(cluster.to_owned()).or_insert_with(|| (holder.into(), until_us));
-            let held = **leader == *holder || *end_us <= now_us;
+            let lease = tables.leases.entry(cluster.to_owned()).or_insert_with(|| Led {
+                leader: holder.into(),
+                renewed_us: now_us,
+                end_us: until_us,
+                awaited: false,
+            });
+            let held = *lease.leader == *holder || lease.end_us <= now_us;
             if held {
-                (*leader, *end_us) = (holder.into(), until_us);
+                *lease = Led { leader: holder.into(), renewed_us: now_us, end_us: until_us, ..*lease };
             }
-            Ok(Lease { held, leader: leader.clone() })
+            Ok(Lease { held, leader: lease.leader.clone() })
         })
     }
 
     fn resign<'a>(&'a self, cluster: &'a str, holder: &'a str) -> Answer<'a, ()> {
         self.answer(move |tables| {
             let now_us = tables.now_us();
-            if let Some((_, end_us)) =
-                tables.leases.get_mut(cluster).filter(|(leader, _)| **leader == *holder)
-            {
-                *end_us = now_us.min(*end_us);
+            if let Some(lease) = tables.leases.get_mut(cluster).filter(|lease| *lease.leader == *holder) {
+                lease.end_us = now_us.min(lease.end_us);
             }
             Ok(())
         })
@@ -298,9 +227,10 @@ impl Ledger for Memory {
 
     fn confirm<'a>(&'a self, cluster: &'a str, holder: &'a str, seen: &'a [Witness]) -> Answer<'a, ()> {
         self.answer(move |tables| {
-            if tables.leases.get(cluster).is_some_and(|(leader, _)| **leader == *holder) {
+            if tables.leases.get(cluster).is_some_and(|lease| *lease.leader == *holder) {
                 tables.seen.insert(cluster.to_owned(), seen.to_owned());
             }
+            tables.loosen();
             Ok(())
         })
     }
@@ -311,6 +241,22 @@ impl Ledger for Memory {
             Ok(())
         });
         Box::pin(async { halted.await.map(|_| ()) })
+    }
+
+    fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
+        self.answer_to(report.follows, |Server { tables, here, rng }| {
+            Ok(tables.report(report, *here, uuid(rng)))
+        })
+    }
+
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
+        self.answer_to(Some(life), move |Server { tables, rng, .. }| {
+            Ok(if tables.close(life, known_epoch, why, uuid(rng)) {
+                Condemned::Closed
+            } else {
+                Condemned::Elsewhere
+            })
+        })
     }
 
     fn prune(&self, keep: Duration, limit: u32) -> Answer<'_, u64> {
@@ -331,10 +277,21 @@ impl Admin for Memory {
 
     fn set<'a>(&'a self, sequence: &'a str, change: &'a SequenceChange) -> Answer<'a, SequenceRow> {
         let covers = self.answer(move |tables| tables.check_gap(sequence, change.failover_gap));
+        let hold = self.answer(move |tables| {
+            if change.failover_gap.is_some()
+                && let Some(Stored { row, held, .. }) = tables.sequences.get_mut(sequence)
+            {
+                *held = decide::cap(tables.ledger.on_failover, row.facts.failover_gap, *held);
+            }
+            Ok(())
+        });
         let changed = self.alter(sequence, |row| decide::change(row, change));
         Box::pin(async {
             covers.await?;
-            changed.await.map(|(row, ())| row)
+            hold.await?;
+            let (row, ()) = changed.await?;
+            self.server().tables.loosen();
+            Ok(row)
         })
     }
 
@@ -369,10 +326,24 @@ impl Admin for Memory {
         })
     }
 
+    fn moved<'a>(&'a self, sequence: &'a str, id: i64) -> Answer<'a, Option<MoveRecord>> {
+        self.answer(move |tables| {
+            let mut moves = tables.lives.moves.iter();
+            let by = moves.find(|(name, by)| **name == *sequence && by.from < id && id <= by.to);
+            Ok(by.map(|(_, by)| by.clone()))
+        })
+    }
+
+    fn accept<'a>(&'a self, accept: &'a Accept, really: bool) -> Answer<'a, Accepted> {
+        self.answer_to(None, move |Server { tables, here, rng }| {
+            Ok(tables.accept(accept, really, *here, uuid(rng)))
+        })
+    }
+
     fn history(&self) -> Answer<'_, History> {
         self.answer(|tables| {
             let LedgerRow { identity, state, on_failover, .. } = tables.ledger.clone();
-            let lives = vec![LifeRecord { life: identity.life, reason: "created".to_owned(), at_us: 0 }];
+            let lives = tables.lives.table.clone();
             Ok(History {
                 identity,
                 state,
@@ -381,11 +352,15 @@ impl Admin for Memory {
                 on_failover,
                 lives,
                 leases: tables.leases(),
-                reports: Vec::new(),
+                reports: tables.reports(),
                 sequences: tables.rows(),
             })
         })
     }
+}
+
+fn uuid(rng: &mut fastrand::Rng) -> Uuid {
+    uuid::Builder::from_random_bytes(rng.u128(..).to_be_bytes()).into_uuid()
 }
 
 fn unknown(sequence: &str) -> LedgerError {
