@@ -84,6 +84,12 @@ impl Ledgers {
         }
     }
 
+    /// What was backed up before a failover was accepted is of no use afterwards: it knows nothing of the life that began, whose first
+    /// grants lie where the next acceptance would go on.
+    pub fn begin_backups_anew(&self) {
+        self.inner().backups.clear();
+    }
+
     /// From now on everybody reaches the right one only.
     pub fn cut_off(&self) {
         let mut inner = self.inner();

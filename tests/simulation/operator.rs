@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use blockhouse::block::Life;
 use blockhouse::ledger::{Accept, Admin, State};
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +14,8 @@ const THINKS: Duration = Duration::from_secs(4);
 
 /// Looks each second.
 pub async fn watch(world: Rc<World>) {
-    let mut closed: Option<Instant> = None;
+    // Which closing, and since when: each is thought about anew.
+    let mut closed: Option<(Life, Instant)> = None;
     loop {
         sleep(Duration::from_secs(1)).await;
         let Ok(history) = world.ledger().history().await else { continue };
@@ -22,7 +24,11 @@ pub async fn watch(world: Rc<World>) {
             world.ledgers.back_up();
             continue;
         }
-        let since = *closed.get_or_insert_with(Instant::now);
+        let life = history.identity.life;
+        let since = match closed.filter(|(of, _)| *of == life) {
+            Some((_, since)) => since,
+            None => closed.insert((life, Instant::now())).1,
+        };
         if since.elapsed() >= THINKS {
             accept(&world, since.elapsed() > THINKS * 3).await;
         }
@@ -37,6 +43,7 @@ async fn accept(world: &World, long: bool) {
     let asked = world.ledger().accept(&accept, true).await;
     let Ok(accepted) = asked else { return };
     let Some(problem) = accepted.problem else {
+        world.ledgers.begin_backups_anew();
         return world.journal.note(format_args!("the operator accepts: {:?}", accepted.moves));
     };
     world.journal.note(format_args!("the operator can't accept: {problem}"));
@@ -44,6 +51,7 @@ async fn accept(world: &World, long: bool) {
         let given = |name: &str| (name.to_owned(), world.journal.lock().checker.greatest(name));
         accept.at_least = accepted.moves.iter().map(|moved| given(&moved.sequence)).collect();
         let accepted = world.ledger().accept(&accept, true).await;
+        world.ledgers.begin_backups_anew();
         world.journal.note(format_args!("the operator accepts, with floors: {accepted:?}"));
     }
 }
