@@ -23,6 +23,8 @@ tests/simulate --rate            how much virtual time passes in a second, for a
                --log FILE        writes what happened in the last seed
 tests/simulate                   checks the simulation itself, and a few seeds";
 
+const FLAGS: [&str; 6] = ["--seed", "--seeds", "--hours", "--rate", "--log", "--only"];
+
 /// What is asked for.
 #[derive(Default)]
 struct Asked {
@@ -40,16 +42,16 @@ pub fn main() -> ExitCode {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
     }
-    let Some(asked) = read(&args) else {
+    crate::panics::listen();
+    if !args.iter().any(|arg| FLAGS.contains(&arg.as_str())) {
+        return selfcheck::main(&args);
+    }
+    let Some(asked) = read(&args).filter(Asked::is_whole) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    crate::panics::listen();
     if asked.rate {
         return measure();
-    }
-    if asked.seed.is_none() && asked.seeds.is_none() && asked.hours.is_none() {
-        return selfcheck::all();
     }
     if !selfcheck::canary_dies() {
         println!("FAILED: the canary lives: an ID that is given twice is not noticed");
@@ -58,6 +60,12 @@ pub fn main() -> ExitCode {
     match asked.seed {
         Some(seed) => one(seed, &asked),
         None => many(&asked),
+    }
+}
+
+impl Asked {
+    fn is_whole(&self) -> bool {
+        self.rate || self.seed.is_some() || self.seeds.is_some() || self.hours.is_some()
     }
 }
 

@@ -122,7 +122,11 @@ impl Swarm {
         let share = rng.f64() * 0.8 + 0.1;
         let mut on: Vec<(Kind, f64)> = Vec::new();
         for kind in Kind::ALL {
-            let rate = [0.5, 2.0, 6.0, 15.0][rng.usize(..4)];
+            let mut rate = [0.5, 2.0, 6.0, 15.0][rng.usize(..4)];
+            if *kind >= Kind::LedgerFailover && *kind < Kind::LedgerClock {
+                // Each takes an operator some seconds.
+                rate /= 10.0;
+            }
             if rng.f64() < share {
                 on.push((*kind, rate));
             }

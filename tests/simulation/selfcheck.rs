@@ -13,26 +13,38 @@ use crate::shrink;
 type Check = (&'static str, fn());
 
 const CHECKS: [Check; 5] = [
-    ("a canary that must fail fails", || assert!(canary_dies())),
-    ("the same seed gives the same log, byte for byte", the_same_seed_gives_the_same_log),
-    ("the same seed gives the same log in another process", another_process_gives_the_same_log),
-    ("a schedule that fails is shrunk to what it fails by", shrink::finds_the_fewest),
-    ("a few seeds pass", a_few_seeds_pass),
+    ("a_canary_that_must_fail_fails", || assert!(canary_dies())),
+    ("the_same_seed_gives_the_same_log_byte_for_byte", the_same_seed_gives_the_same_log),
+    ("the_same_seed_gives_the_same_log_in_another_process", another_process_gives_the_same_log),
+    ("a_schedule_that_fails_is_shrunk_to_what_it_fails_by", shrink::finds_the_fewest),
+    ("a_few_seeds_pass", a_few_seeds_pass),
 ];
 
-/// All checks, in the words of other tests.
-pub fn all() -> ExitCode {
-    let mut failed = 0;
-    for (name, check) in CHECKS {
-        let passed = catch_unwind(AssertUnwindSafe(check)).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        if !passed {
+/// The checks, in the words of other tests: `args` are those of a test program, names or parts of names among them.
+pub fn main(args: &[String]) -> ExitCode {
+    let wanted = |name: &str| {
+        let mut names = args.iter().filter(|arg| !arg.starts_with('-')).peekable();
+        names.peek().is_none() || names.any(|part| name.contains(part.as_str()))
+    };
+    if args.iter().any(|arg| arg == "--list") {
+        // None is ignored.
+        let all = CHECKS.iter().filter(|_| !args.iter().any(|arg| arg == "--ignored"));
+        all.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+        let well = catch_unwind(AssertUnwindSafe(check)).is_ok();
+        println!("test {name} ... {}", if well { "ok" } else { "FAILED" });
+        if well {
+            passed += 1;
+        } else {
             failed += 1;
             crate::panics::heard().iter().for_each(|why| println!("  {why}"));
         }
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} passed; {failed} failed", CHECKS.len() - failed);
+    println!("\ntest result: {verdict}. {passed} passed; {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -81,7 +93,7 @@ fn first_difference<'a>(one: &'a str, other: &'a str) -> Option<(&'a str, &'a st
 }
 
 fn a_few_seeds_pass() {
-    for seed in 1..=6 {
+    for seed in 1..=3 {
         let outcome = run(&Schedule::draw(seed), Watched::default());
         assert_eq!(outcome.verdict, Verdict::Passed, "seed {seed}: {:?}", outcome.violations);
     }
