@@ -160,9 +160,10 @@ fn select_is_biased(file: &File) -> Vec<(usize, String)> {
 }
 
 /// A sleep between two looks at a condition is a poll: a deadline stands near above it. `support/` also paces load, and
-/// `actix_contract` and `virtual_time` sleep on virtual time.
+/// `actix_contract`, `virtual_time` and `simulation` sleep on virtual time.
 fn tests_wait_for_conditions(file: &File) -> Vec<(usize, String)> {
-    let free = ["tests/suite/support/", "tests/actix_contract.rs", "tests/virtual_time/"];
+    let free =
+        ["tests/suite/support/", "tests/actix_contract.rs", "tests/virtual_time/", "tests/simulation/"];
     if !file.is_in(&["tests/"]) || file.is_in(&free) {
         return Vec::new();
     }

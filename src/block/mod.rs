@@ -6,6 +6,7 @@
 pub mod age;
 pub mod catalogue;
 pub mod chaos;
+pub mod checker;
 pub mod chunk;
 pub mod counters;
 pub mod demand;
@@ -20,6 +21,7 @@ pub mod refusal;
 pub mod restarts;
 pub mod size;
 pub mod span;
+pub mod span_set;
 pub mod stash;
 mod sync;
 pub mod tripwire;
@@ -34,6 +36,7 @@ pub use life::{Identity, Life};
 pub use range::{Cause, Doubt, Range, Tally};
 pub use refusal::{Reason, Refusal};
 pub use span::Span;
+pub use span_set::SpanSet;
 pub use stash::Stash;
 pub use witness::Witness;
 

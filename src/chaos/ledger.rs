@@ -8,7 +8,8 @@ use super::line::{Carried, Line, late};
 use crate::block::{Life, Witness};
 use crate::config::settings;
 use crate::ledger::{
-    Answer, Change, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report, Reported,
+    Answer, Change, Condemned, Facts, Grant, GrantRequest, HourOfDemand, Lease, Ledger, LedgerError, Report,
+    Reported,
 };
 
 pub(super) struct Lined {
@@ -69,7 +70,7 @@ impl Ledger for Lined {
         self.carry(|| self.ledger.report(report))
     }
 
-    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, bool> {
+    fn condemn<'a>(&'a self, life: Life, known_epoch: i64, why: &'a str) -> Answer<'a, Condemned> {
         self.carry(move || self.ledger.condemn(life, known_epoch, why))
     }
 

@@ -86,7 +86,7 @@ fn where_every_call_is_certain_every_id_is_accounted_for_to_the_unit() {
             }
             heal(&world, &processes, &hydrator).await;
             world.assert_unique();
-            join_all(processes.iter().map(Process::stop)).await;
+            join_all(processes.iter().map(|process| process.stop())).await;
             hydrator.stop().await;
             let discarded: i64 = processes.iter().chain([&hydrator]).map(Process::discarded).sum();
             let (granted, given, held) = (world.granted().await, world.given(), world.empty_pods().await);

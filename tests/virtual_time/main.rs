@@ -11,4 +11,5 @@ mod hydrator;
 mod ledger;
 mod periodic;
 mod pods;
+mod running;
 mod world;

@@ -1,30 +1,25 @@
 //! A ledger, pods, and processes that come and go.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::System;
-use blockhouse::actor::wiring::{Actors, WorkerActors};
-use blockhouse::actor::{self, Allocation};
+use blockhouse::actor::Allocation;
 use blockhouse::block::{Cause, Refusal, Span, Tier};
 use blockhouse::config::Settings;
 use blockhouse::ledger::memory::Memory;
 use blockhouse::ledger::{Admin, Expected, GrantRecord, Ledger, NewSequence, SequenceRow};
-use blockhouse::observe::Metrics;
-use blockhouse::observe::metrics::About;
 use blockhouse::pods::{List, Notice, Scope, Target};
 use blockhouse::role::Roles;
-use blockhouse::shutdown::Phase;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep};
 
 use crate::faults::{Cache, Link};
-
-pub const ALLOCATOR: Roles = Roles { allocator: true, hydrator: false };
-pub const HYDRATOR: Roles = Roles { allocator: false, hydrator: true };
+use crate::running::Running;
+pub use crate::running::{ALLOCATOR, HYDRATOR};
 
 /// How long a condition may take to hold, unless a test says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,14 +36,9 @@ pub struct World {
 
 /// One process of it.
 pub struct Process {
-    pub shared: Arc<actor::Process>,
+    running: Running,
     pub link: Link,
-    pub actors: Actors,
-    workers: Vec<WorkerActors>,
     given: Rc<RefCell<Vec<Span>>>,
-    _phase: watch::Sender<Phase>,
-    /// Every task of it. Ending it is a crash, at whatever await each of them stands.
-    life: JoinHandle<()>,
 }
 
 /// The settings that a file without a key gives, but small: blocks of 1,000 and 30 of them in the pods; no exercise.
@@ -102,24 +92,12 @@ impl World {
         settings.instance = name.into();
         change(&mut settings);
         let link = Link::new(self.ledger.clone());
-        let about = About { environment: "test".into(), stage: "test".into(), cluster: "default".into() };
-        let workers = if roles.allocator { settings.grpc.workers } else { 0 };
-        let metrics = Metrics::new(&about, workers);
-        let log = slog::Logger::root(slog::Discard, slog::o!());
-        let local = LocalSet::new();
-        let inside = local.enter();
-        let shared = Arc::new(actor::Process::new(Arc::new(settings), roles, workers, metrics, log));
         let targets: Vec<Arc<dyn Target>> = self.pods.iter().map(Cache::target).collect();
         let roster = watch::channel(targets.into()).1;
-        let (phase, phases) = watch::channel(Phase::Serving);
-        let (drain, _) = watch::channel(false);
-        let mut rng = self.rng.borrow_mut().fork();
-        let actors = Actors::start(&shared, Rc::new(link.clone()), roster, phases, drain, &mut rng);
-        let workers = (0..workers).map(|worker| actors.seat(worker, rng.fork()).start()).collect();
-        drop(inside);
-        let life = tokio::task::spawn_local(local);
-        let given = Rc::clone(&self.given);
-        Process { shared, link, actors, workers, given, _phase: phase, life }
+        let rng = self.rng.borrow_mut().fork();
+        let log = slog::Logger::root(slog::Discard, slog::o!());
+        let running = Running::start(settings, roles, Rc::new(link.clone()), roster, rng, log);
+        Process { running, link, given: Rc::clone(&self.given) }
     }
 
     /// Starts a hydrator and waits until its first supply lies in the pods.
@@ -266,21 +244,17 @@ impl Process {
         self.shared.known.sequence("tasks").map_or(0, |sequence| sequence.facts.generation)
     }
 
-    /// Makes the actors of one kind panic.
-    pub fn panic(&self, kind: &str) {
-        self.actors.panic(kind);
-        self.workers.iter().for_each(|worker| worker.panic(kind));
-    }
-
-    /// Stops it in order: afterwards it holds nothing.
-    pub async fn stop(&self) {
-        self.actors.stop(&self.workers).await;
-    }
-
     /// Ends it at once.
     pub async fn crash(self) {
-        self.life.abort();
-        let _ = self.life.await;
+        self.running.crash().await;
+    }
+}
+
+impl Deref for Process {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
     }
 }
 
