@@ -4,11 +4,12 @@ use super::{
     PATIENCE, begin_afresh, callers, cut, ends_with_all_served, lagging_standby, lead, until, until_in_life,
     until_known, until_more_is_granted,
 };
-use crate::support::Cluster;
+use crate::histories::knowledge::make_older;
 use crate::support::cluster::Plan;
 use crate::support::load::Running;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
+use crate::support::{Cluster, wait};
 
 const NAMES: [&str; 3] = ["north", "south", "west"];
 /// The one that meets less of the ledger than the others.
@@ -72,8 +73,7 @@ impl Clusters {
         followers.iter().for_each(|cluster| lead(self.proxy(*cluster), &self.ledger));
     }
 
-    /// Waits until these have reported, and accepts the ledger with the arguments.
-    async fn accept(&self, reporters: &[usize], arguments: &[&str]) {
+    async fn until_reported(&self, reporters: &[usize]) {
         for name in reporters.iter().map(|cluster| NAMES[*cluster]) {
             let reported = format!(
                 "SELECT c.answers = l.token FROM blockhouse.clusters AS c, blockhouse.ledger AS l
@@ -81,6 +81,11 @@ impl Clusters {
             );
             until(&self.ledger, &format!("{name} has reported"), &reported).await;
         }
+    }
+
+    /// Waits until these have reported, and accepts the ledger with the arguments.
+    async fn accept(&self, reporters: &[usize], arguments: &[&str]) {
+        self.until_reported(reporters).await;
         let accept = ["ledger", "accept-failover", "--yes"];
         self.of[reporters[0]].succeed(&[&accept, arguments].concat());
     }
@@ -145,6 +150,7 @@ async fn two_replicas_are_promoted_one_after_the_other(afresh: bool) {
     if afresh {
         clusters.all_cut_off().await;
         for cluster in [0, 1] {
+            clusters.of[cluster].allocators[0].kill();
             begin_afresh(&mut clusters.of[cluster].allocators[0]).await;
         }
     }
@@ -163,4 +169,66 @@ async fn two_replicas_of_one_ancestor_promoted_one_after_the_other_lose_nothing_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_of_one_ancestor_promoted_one_after_the_other_lose_nothing_that_the_pods_alone_know() {
     two_replicas_are_promoted_one_after_the_other(true).await;
+}
+
+/// A ledger that jumps has a failover, and nobody reaches it yet. West had been cut off from it two hours before, and what its pod knows
+/// is as old; the others were granted more in that time, of which the new primary lacks the end.
+async fn fail_over_without_west() -> (Clusters, Running, Vec<(String, i64)>) {
+    let mut clusters = Clusters::after(&[&["ledger", "set", "--on-failover", "jump", "--yes"]]).await;
+    let load = clusters.load();
+    load.until_answered(100).await;
+    cut(clusters.proxy(WEST));
+    // Its process would remember when it last heard of the ledger.
+    let west = &mut clusters.of[WEST];
+    west.allocators[0].kill();
+    make_older(&west.pods[0]);
+    clusters.ledger.age_by(2);
+    begin_afresh(&mut clusters.of[WEST].allocators[0]).await;
+
+    until_more_is_granted(&clusters.ledger).await;
+    let standby = lagging_standby(&clusters.ledger);
+    until_more_is_granted(&clusters.ledger).await;
+    let granted = clusters.granted();
+    for cluster in [0, 1] {
+        until_known(&clusters.of[cluster].allocators[0], &granted).await;
+    }
+    clusters.fail_over(standby, &[]).await;
+    (clusters, load, granted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_cut_off_for_two_hours_that_comes_back_keeps_a_ledger_from_jumping() {
+    let (clusters, load, granted) = fail_over_without_west().await;
+    lead(clusters.proxy(WEST), &clusters.ledger);
+    clusters.until_reported(&[WEST]).await;
+    [0, 1].iter().for_each(|cluster| lead(clusters.proxy(*cluster), &clusters.ledger));
+    for cluster in [0, 1] {
+        let process = &clusters.of[cluster].allocators[0];
+        wait::until(PATIENCE, &format!("{} hears why it waits", process.name()), async || {
+            process.log().contains("the report of cluster west is over an hour old")
+        })
+        .await;
+    }
+    clusters.accept(&[0, 1, WEST], &[]).await;
+    assert_covered(&clusters, &granted);
+    clusters.ends(load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_cut_off_for_two_hours_that_stays_away_is_not_waited_for_and_follows_when_it_is_back() {
+    let (clusters, load, granted) = fail_over_without_west().await;
+    [0, 1].iter().for_each(|cluster| lead(clusters.proxy(*cluster), &clusters.ledger));
+    let jumped = "SELECT state = 'open' AND EXISTS (SELECT FROM blockhouse.moves AS m WHERE m.reason = 'jumped' AND m.epoch = l.epoch)
+                    FROM blockhouse.ledger AS l";
+    until(&clusters.ledger, "it jumps without the report of west", jumped).await;
+    assert_covered(&clusters, &granted);
+    let west = &clusters.of[WEST];
+    let served_alone = callers(vec![west.allocators[0].port()], west).start();
+    ends_with_all_served(served_alone).await;
+    let follows = "SELECT count(*) > 0 FROM blockhouse.grants WHERE cluster = 'west' AND epoch > 1";
+    assert_eq!(clusters.ledger.psql(follows), "f", "it had its own blocks");
+
+    lead(clusters.proxy(WEST), &clusters.ledger);
+    until(&clusters.ledger, "west is granted IDs of the new life", follows).await;
+    clusters.ends(load).await;
 }

@@ -52,9 +52,8 @@ async fn until_known(process: &Process, granted: &[(String, i64)]) {
     .await;
 }
 
-/// Starts it anew: all that it knows it learns from its pods and its ledger. Whether it gets ready is for the ledger to say.
+/// Starts what was ended: all that it knows it learns from its pods and its ledger. Whether it gets ready is for the ledger to say.
 async fn begin_afresh(process: &mut Process) {
-    process.kill();
     process.start_again();
     let answers = async || http::get(process.admin_port(), "/api/v1/status").await.is_ok();
     wait::until(PATIENCE, &format!("{} answers", process.name()), answers).await;
@@ -67,9 +66,8 @@ fn lagging_standby(primary: &Postgres) -> Postgres {
     standby
 }
 
-/// Whoever comes over the proxy reaches this server from now on, and nobody another.
+/// Whoever comes over the proxy reaches this server from now on. Nobody is connected over it.
 fn lead(proxy: &Proxy, to: &Postgres) {
-    cut(proxy);
     proxy.lead_to(&[to.port()]);
     proxy.set(Mode::Pass);
 }
