@@ -2,6 +2,7 @@
 //! giving out an ID twice.
 
 mod clusters;
+mod old_primary;
 
 use std::time::Duration;
 
