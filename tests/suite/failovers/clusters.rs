@@ -136,6 +136,10 @@ async fn two_replicas_are_promoted_one_after_the_other(afresh: bool) {
     let mut clusters = Clusters::after(&NO_GAP).await;
     let load = clusters.load();
     load.until_answered(100).await;
+    // What it is granted without a gap and without its word would be granted anew.
+    cut(clusters.proxy(WEST));
+    let left = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'blockhouse/%west'";
+    until(&clusters.ledger, "west has left", left).await;
     let (first, second) = (lagging_standby(&clusters.ledger), lagging_standby(&clusters.ledger));
     until_more_is_granted(&clusters.ledger).await;
 

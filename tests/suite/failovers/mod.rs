@@ -23,9 +23,11 @@ async fn until(ledger: &Postgres, what: &str, sql: &str) {
 
 /// Waits until another grant of every sequence is recorded.
 async fn until_more_is_granted(ledger: &Postgres) {
-    let numbers = "SELECT min(grants) FROM blockhouse.sequences";
-    let before = ledger.psql(numbers);
-    until(ledger, "more of every sequence is granted", &format!("SELECT ({numbers}) > {before}")).await;
+    let before =
+        ledger.psql("SELECT string_agg(format('(%L, %s)', name, grants), ', ') FROM blockhouse.sequences");
+    let more = "SELECT bool_and(s.grants > b.grants) FROM blockhouse.sequences AS s JOIN (VALUES";
+    let more = format!("{more} {before}) AS b (name, grants) USING (name)");
+    until(ledger, "more of every sequence is granted", &more).await;
 }
 
 async fn until_in_life(process: &Process, ledger: &Postgres) {
