@@ -34,14 +34,7 @@ impl Lived for Server {
     }
 
     fn age_by(&self, hours: u32) {
-        self.0.borrow().psql(&format!(
-            "SET session_replication_role = replica;
-             ALTER TABLE blockhouse.grants DISABLE TRIGGER no_change;
-             UPDATE blockhouse.grants SET at = at - interval '{hours} hours';
-             ALTER TABLE blockhouse.grants ENABLE ALWAYS TRIGGER no_change;
-             UPDATE blockhouse.clusters SET renewed_at = renewed_at - interval '{hours} hours',
-                                            lease_ends = lease_ends - interval '{hours} hours'"
-        ));
+        self.0.borrow().age_by(hours);
     }
 }
 

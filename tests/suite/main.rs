@@ -15,6 +15,7 @@ mod closed;
 mod cluster;
 mod compose;
 mod embedded;
+mod failovers;
 mod faults_ledger;
 mod faults_pods;
 mod generations;

@@ -1,7 +1,7 @@
 //! A ledger that comes back as it was before its last grants (S3): by how that came about, and by who still knows of what is lost.
 
 mod flips;
-mod knowledge;
+pub mod knowledge;
 mod past;
 
 use std::time::Duration;

@@ -32,6 +32,8 @@ pub struct Plan {
     hydrators: usize,
     sequences: Vec<String>,
     settings: Vec<String>,
+    /// The ledger of another cluster, and what callers of both are given.
+    beside: Option<(String, Checker)>,
 }
 
 /// The parts of a running cluster. Dropped, everything ends: processes first, then the servers they use.
@@ -118,6 +120,13 @@ impl Plan {
         self
     }
 
+    /// On another cluster's ledger, with its sequences; what callers of both are given is checked together.
+    pub fn beside(mut self, other: &Cluster) -> Plan {
+        self.beside = Some((other.ledger().url(), other.checker.clone()));
+        self.sequences.clone_from(&other.sequences);
+        self
+    }
+
     /// Starts everything, and waits until it is ready and its pods hold blocks of every sequence.
     pub async fn start(self) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -126,13 +135,16 @@ impl Plan {
         let postgres = self.postgres.then(Postgres::start);
         let proxied = |port: u16| self.proxies.then(|| Proxy::to(port));
         let pod_proxies: Vec<Proxy> = pods.iter().filter_map(|pod| proxied(pod.port())).collect();
-        let ledger_proxy = postgres.as_ref().and_then(|postgres| proxied(postgres.port()));
+        let own = postgres.as_ref().map(Postgres::url);
+        let (ledger, checker) = self.beside.clone().unzip();
+        let ledger = own.or(ledger);
+        let ledger_proxy = ledger.as_deref().and_then(|url| proxied(port_of(url)));
 
         let mut settings: Table = QUICK.parse().expect("it is TOML");
-        if let Some(postgres) = &postgres {
+        if let Some(url) = &ledger {
             let url = match &ledger_proxy {
-                Some(proxy) => at_port(&postgres.url(), proxy.port()),
-                None => postgres.url(),
+                Some(proxy) => at_port(url, proxy.port()),
+                None => url.clone(),
             };
             merge(&mut settings, &format!("ledger.url = {url:?}"));
         }
@@ -154,12 +166,14 @@ impl Plan {
             postgres,
             pod_proxies,
             ledger_proxy,
-            checker: Checker::default(),
+            checker: checker.unwrap_or_default(),
             sequences: self.sequences,
             config,
             folder,
         };
-        cluster.prepare();
+        if self.beside.is_none() {
+            cluster.prepare();
+        }
         for number in 1..=self.hydrators {
             let hydrator = cluster.process(&format!("hydrator-{number}"), "hydrator");
             cluster.hydrators.push(hydrator);
@@ -339,6 +353,10 @@ fn pod_ids(pod: &Redis) -> BTreeMap<String, i64> {
     }
     held.retain(|_, ids| *ids > 0);
     held
+}
+
+fn port_of(url: &str) -> u16 {
+    url::Url::parse(url).expect("a URL").port().expect("a test's server has a port of its own")
 }
 
 fn at_port(url: &str, port: u16) -> String {

@@ -260,6 +260,18 @@ impl Postgres {
         assert!(restored.expect("psql can be run").success());
     }
 
+    /// Lets what the ledger recorded so far be that much older than now.
+    pub fn age_by(&self, hours: u32) {
+        self.psql(&format!(
+            "SET session_replication_role = replica;
+             ALTER TABLE blockhouse.grants DISABLE TRIGGER no_change;
+             UPDATE blockhouse.grants SET at = at - interval '{hours} hours';
+             ALTER TABLE blockhouse.grants ENABLE ALWAYS TRIGGER no_change;
+             UPDATE blockhouse.clusters SET renewed_at = renewed_at - interval '{hours} hours',
+                                            lease_ends = lease_ends - interval '{hours} hours'"
+        ));
+    }
+
     /// Ends a standby's replication: what its primary commits from now on, it never gets.
     pub fn fall_behind(&self) {
         self.psql("ALTER SYSTEM SET primary_conninfo = ''");
