@@ -59,8 +59,8 @@ pub trait Ledger {
     /// Stops tier 3 of a sequence (S6, or an operator). The first reason stays.
     fn halt<'a>(&'a self, sequence: &'a str, reason: &'a str) -> Answer<'a, ()>;
 
-    /// Says what one cluster knows to a ledger that is closed, and opens it if that is provably safe (S3). Only the cluster's leader
-    /// is heard, or anybody where nobody leads.
+    /// Says what one cluster knows to a ledger that is closed, and opens it if that is provably safe (S3). The cluster has answered
+    /// once its leader has, or anybody where nobody leads; what others know counts too.
     fn report<'a>(&'a self, report: &'a Report) -> Answer<'a, Reported> {
         let _ = report;
         Box::pin(async { Ok(Reported::Waits("this engine has one life, and is never closed".to_owned())) })

@@ -176,14 +176,19 @@ pub async fn every_cluster_of_the_last_recorded_hour_is_waited_for(bed: &dyn Liv
     opens(&*ledger, &of("beta", knowing_nothing(life))).await;
 }
 
-pub async fn only_who_leads_speaks_for_a_cluster(bed: &dyn Lived) {
+pub async fn a_cluster_has_answered_once_its_leader_has_and_what_others_know_counts(bed: &dyn Lived) {
     let (ledger, known, _) = begin(bed).await;
     assert!(ledger.lead("alpha", "leader", Duration::from_secs(3600)).await.unwrap().held);
     bed.restart();
     let life = closed(&*ledger, known).await;
-    waits(&*ledger, &knowing(life, known, 9_000, 1), "alpha").await;
+    let elsewhere = Life { epoch: 5, token: Uuid::from_u128(5) };
+    waits(&*ledger, &knowing(life, elsewhere, 9_000, 1), "waits for the report of cluster alpha").await;
     let leader = Report { holder: "leader".into(), ..knowing_nothing(life) };
-    opens(&*ledger, &leader).await;
+    waits(&*ledger, &leader, "did not lead here").await;
+    accepted(&*ledger, &Accept::default()).await;
+    let facts = ledger.facts(Some(elsewhere)).await.unwrap();
+    assert!(facts.descends, "who followed another line comes along: {facts:?}");
+    assert_eq!(next_id(&*ledger, facts.identity.life).await, 9_000 + GAP + 1);
 }
 
 pub async fn where_nobody_knows_anything_a_floor_is_demanded(bed: &dyn Lived) {

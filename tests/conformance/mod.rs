@@ -123,7 +123,7 @@ macro_rules! behaviours {
                 a_restart_with_older_files_waits_for_an_operator,
                 another_line_of_history_waits_and_comes_along,
                 every_cluster_of_the_last_recorded_hour_is_waited_for,
-                only_who_leads_speaks_for_a_cluster,
+                a_cluster_has_answered_once_its_leader_has_and_what_others_know_counts,
                 where_nobody_knows_anything_a_floor_is_demanded,
                 a_sequence_and_a_generation_that_a_failover_lost_are_brought_back,
                 a_life_is_condemned_by_its_name_only,

@@ -71,7 +71,8 @@ pub(super) struct Lives {
 #[derive(Debug, Clone)]
 struct Told {
     answers: Uuid,
-    reporter: Arc<str>,
+    /// Who answered for the cluster: its leader, or anybody where nobody leads. `None` while only others have spoken.
+    reporter: Option<Arc<str>>,
     /// Its processes may follow several.
     follows: BTreeSet<(i64, Uuid)>,
     read_at_us: Option<i64>,
@@ -142,7 +143,8 @@ impl Tables {
         true
     }
 
-    /// One cluster's word on the present closing, then a try to open. What was said stays, and only grows.
+    /// A process's word on the present closing, then a try to open. The cluster has answered once its leader has, or anybody where
+    /// nobody leads; what was said stays, and only grows.
     pub(super) fn report(&mut self, report: &Report, here: Place, spare: Uuid) -> Reported {
         if self.ledger.state == State::Open {
             return Reported::Open;
@@ -152,11 +154,10 @@ impl Tables {
         }
         let now_us = self.now_us();
         let lease = self.leases.get(&*report.cluster);
-        if lease.is_none_or(|lease| lease.leader == report.holder || lease.end_us <= now_us) {
-            let said = self.lives.reports.remove(&*report.cluster);
-            let said = said.filter(|said| said.answers == report.closed.token);
-            self.lives.reports.insert(report.cluster.to_string(), tell(said, report));
-        }
+        let leads = lease.is_none_or(|lease| lease.leader == report.holder || lease.end_us <= now_us);
+        let said = self.lives.reports.remove(&*report.cluster);
+        let said = said.filter(|said| said.answers == report.closed.token);
+        self.lives.reports.insert(report.cluster.to_string(), tell(said, report, leads));
         self.open_if_safe(here, spare)
     }
 
@@ -191,7 +192,7 @@ impl Tables {
             self.open_at(&moves, here, spare, "jumped");
             return Reported::Open;
         }
-        let fresh = answers.iter().filter_map(|(_, told)| told.read_at_us).max()
+        let fresh = self.answered().filter_map(|(_, told)| told.read_at_us).max()
             >= Some(self.lives.last_record_us.saturating_sub(MINUTE_US));
         let since_us = self.lives.last_record_us.saturating_sub(if fresh { HOUR_US } else { DAY_US });
         let moves: Vec<Move> = known
@@ -210,7 +211,7 @@ impl Tables {
     /// What keeps a failover from being jumped: what nobody reports was granted after a report was read, no more than the gap where
     /// the report is of the last hour. A clock that was set back makes none younger than the newest time that anybody saw.
     fn keeps_from_jumping(&self, known: &BTreeMap<Arc<str>, Known>) -> Vec<String> {
-        let answers = self.answers();
+        let answers: Vec<_> = self.answered().collect();
         let read = answers.iter().filter_map(|(_, told)| told.read_at_us).max();
         let newest_us = read.unwrap_or(i64::MIN).max(self.now_us()).max(self.lives.last_record_us);
         let mut reasons = Vec::new();
@@ -277,7 +278,7 @@ impl Tables {
             let told = self.lives.reports.get(name).filter(|told| told.answers == token);
             ReportRecord {
                 cluster: name.clone(),
-                reporter: told.map(|told| told.reporter.to_string()),
+                reporter: told.and_then(|told| told.reporter.as_deref()).map(str::to_owned),
                 follows: told.and_then(|told| told.follows.last()).map(|(epoch, _)| *epoch),
                 read_at_us: told.and_then(|told| told.read_at_us),
             }
@@ -300,7 +301,12 @@ impl Tables {
         }
     }
 
-    /// The reports that answer the present closing.
+    /// The clusters that have answered.
+    fn answered(&self) -> impl Iterator<Item = (&String, &Told)> {
+        self.answers().into_iter().filter(|(_, told)| told.reporter.is_some())
+    }
+
+    /// All that was said on the present closing.
     fn answers(&self) -> Vec<(&String, &Told)> {
         let token = self.ledger.identity.life.token;
         self.lives.reports.iter().filter(|(_, told)| told.answers == token).collect()
@@ -314,11 +320,9 @@ impl Tables {
 
     /// The clusters that are waited for and haven't reported, but for those that somebody does without.
     fn missing(&self, without: &[String]) -> Vec<String> {
-        let answers = self.answers();
+        let answered: Vec<&String> = self.answered().map(|(name, _)| name).collect();
         let awaited = self.leases.iter().filter(|(_, lease)| lease.awaited).map(|(name, _)| name);
-        let absent =
-            awaited.filter(|name| !without.contains(name) && answers.iter().all(|(by, _)| by != name));
-        absent.cloned().collect()
+        awaited.filter(|name| !without.contains(name) && !answered.contains(name)).cloned().collect()
     }
 
     fn known(&self) -> BTreeMap<Arc<str>, Known> {
@@ -429,20 +433,22 @@ fn step(known: &Known, above: i64, gap: i64) -> Move {
 }
 
 /// What a cluster has said in all, with `report`: nothing of it is taken back.
-fn tell(said: Option<Told>, report: &Report) -> Told {
+fn tell(said: Option<Told>, report: &Report, leads: bool) -> Told {
     let mut told = said.unwrap_or_else(|| Told {
         answers: report.closed.token,
-        reporter: Arc::clone(&report.holder),
+        reporter: None,
         follows: BTreeSet::new(),
         read_at_us: None,
         on_failover: None,
         sequences: BTreeMap::new(),
     });
-    told.reporter = Arc::clone(&report.holder);
     told.follows.extend(report.follows.map(|life| (life.epoch, life.token)));
-    told.read_at_us = told.read_at_us.max(report.read_at_us);
-    if told.on_failover != Some(OnFailover::Wait) {
-        told.on_failover = report.on_failover.or(told.on_failover);
+    if leads {
+        told.reporter = Some(Arc::clone(&report.holder));
+        told.read_at_us = told.read_at_us.max(report.read_at_us);
+        if told.on_failover != Some(OnFailover::Wait) {
+            told.on_failover = report.on_failover.or(told.on_failover);
+        }
     }
     for (facts, high_water) in &report.sequences {
         let uncapped = facts.failover_gap == 0;

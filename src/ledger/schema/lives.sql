@@ -233,8 +233,8 @@ BEGIN
     outcome := 'open';
 END $$;
 
--- One cluster's word on the present closing, then a try to open. Only the cluster's leader speaks for it, or anybody where nobody
--- leads; what was said stays, and only grows. Gives null for somebody whose word isn't asked.
+-- A process's word on the present closing, then a try to open. The cluster has answered once its leader has, or anybody where nobody
+-- leads; what was said stays, and only grows.
 DROP FUNCTION IF EXISTS blockhouse.report(text, text, uuid, bigint, uuid, bigint, text[], bigint[], bigint[], bigint[], bigint[],
     bigint[], bigint[], bigint[]);
 CREATE OR REPLACE FUNCTION blockhouse.report(
@@ -264,10 +264,7 @@ BEGIN
                                     WHEN c.known_on_failover = 'wait' THEN 'wait'
                                     ELSE coalesce(told_on_failover, c.known_on_failover) END
      WHERE c.name = of_cluster AND (c.leader = by_holder OR c.lease_ends <= clock_timestamp());
-    IF NOT FOUND THEN
-        -- It isn't for them to speak; but anybody may see whether all that is needed was said.
-        SELECT o.outcome, o.detail INTO outcome, detail FROM blockhouse.open_if_safe() AS o; RETURN;
-    END IF;
+    -- Whoever else of the cluster knows something is heard too, but waited for is only that word.
     DELETE FROM blockhouse.followed WHERE cluster = of_cluster AND answers <> l.token;
     INSERT INTO blockhouse.followed (cluster, answers, epoch, token)
     SELECT of_cluster, l.token, life_epoch, life_token WHERE life_epoch IS NOT NULL
