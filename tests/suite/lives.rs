@@ -8,7 +8,7 @@ use crate::support::process::Process;
 use crate::support::{Cluster, wait};
 
 /// How long processes may take to notice that the ledger is another, or open again.
-const NOTICE: Duration = Duration::from_secs(20);
+pub const NOTICE: Duration = Duration::from_secs(20);
 /// Between two requests of a caller: what lies in the pods is to outlast the time that an operator takes.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -17,7 +17,7 @@ fn small_supply() -> Plan {
     Cluster::usual().set("hydrator.min_ids = 600000").set("hydrator.max_ids = 600000")
 }
 
-async fn until_ledger_is(process: &Process, state: &str) {
+pub async fn until_ledger_is(process: &Process, state: &str) {
     wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
         process.status().await["ledger"]["state"] == state
     })
@@ -25,16 +25,16 @@ async fn until_ledger_is(process: &Process, state: &str) {
 }
 
 /// Waits for a grant of this life.
-async fn until_granted_in(cluster: &Cluster, epoch: i64) {
+pub async fn until_granted_in(cluster: &Cluster, epoch: i64) {
     let granted = format!("SELECT count(*) FROM blockhouse.grants WHERE epoch = {epoch}");
     wait::until(3 * NOTICE, "a grant of the new life", async || cluster.ledger().psql(&granted) != "0").await;
 }
 
-fn epoch(cluster: &Cluster) -> i64 {
+pub fn epoch(cluster: &Cluster) -> i64 {
     cluster.ledger().psql("SELECT epoch FROM blockhouse.ledger").parse().expect("a number")
 }
 
-async fn ends_flawless(cluster: &Cluster, load: Running) {
+pub async fn ends_flawless(cluster: &Cluster, load: Running) {
     load.until_answered(300).await;
     load.stop().await.assert_flawless();
     cluster.assert_unique();
