@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::cluster::Plan;
-use crate::support::load::Running;
+use crate::support::load::{Load, Running};
 use crate::support::process::Process;
 use crate::support::{Cluster, wait};
 
@@ -61,20 +61,10 @@ async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_la
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_accepts_it() {
-    let mut cluster = small_supply().start().await;
-    let load = cluster.load().counts(1..=500).pace(PACE).start();
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().counts(1..=300).pace(Duration::ZERO).start();
     load.until_answered(300).await;
-    let mut primary = cluster.postgres.take().expect("the plan has a ledger");
-    let mut standby = primary.standby();
-    standby.fall_behind();
-    let lost = "SELECT count(*) FROM blockhouse.grants WHERE sequence = 'tasks'";
-    let replicated = standby.psql(lost);
-    wait::until(3 * NOTICE, "grants that only the primary has", async || primary.psql(lost) != replicated)
-        .await;
-    primary.crash();
-    standby.promote();
-    standby.replace(&mut primary);
-    cluster.postgres = Some(standby);
+    fail_over(&mut cluster).await;
 
     for process in &cluster.hydrators {
         until_ledger_is(process, "closed").await;
@@ -83,7 +73,10 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
     let number = |sql: &str| cluster.ledger().psql(sql).parse::<i64>().unwrap_or(0);
     let reported = "SELECT high_water FROM blockhouse.reports WHERE sequence = 'tasks'";
     let stands = number("SELECT granted FROM blockhouse.sequences WHERE name = 'tasks'");
-    wait::until(3 * NOTICE, "the cluster reports what was lost", async || number(reported) > stands).await;
+    wait::until(3 * NOTICE, "the cluster reports what was lost", async || {
+        number(reported) > stands + 100_000
+    })
+    .await;
     let reported = number(reported);
     load.until_answered(300).await;
 
@@ -103,12 +96,12 @@ async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_
     ends_flawless(&cluster, load).await;
 }
 
-/// A failover that loses over 100,000 IDs of commits, while callers go on.
+/// A failover that loses over 100,000 IDs of `tasks`, while callers go on.
 async fn fail_over(cluster: &mut Cluster) {
     let mut primary = cluster.postgres.take().expect("the plan has a ledger");
     let mut standby = primary.standby();
     standby.fall_behind();
-    let granted = "SELECT sum(granted) FROM blockhouse.sequences";
+    let granted = "SELECT granted FROM blockhouse.sequences WHERE name = 'tasks'";
     let replicated: i64 = standby.psql(granted).parse().expect("a number");
     wait::until(3 * NOTICE, "100,000 IDs that only the primary has granted", async || {
         primary.psql(granted).parse::<i64>().expect("a number") > replicated + 100_000
@@ -122,9 +115,9 @@ async fn fail_over(cluster: &mut Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
-    let mut cluster = small_supply().start().await;
+    let mut cluster = Cluster::usual().start().await;
     cluster.succeed(&["ledger", "set", "--on-failover", "jump", "--yes"]);
-    let load = cluster.load().counts(1..=500).start();
+    let load = cluster.load().counts(1..=300).pace(Duration::ZERO).start();
     load.until_answered(300).await;
     fail_over(&mut cluster).await;
     until_granted_in(&cluster, 2).await;
@@ -197,4 +190,47 @@ async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_l
     cluster.hydrators.push(moved);
     ends_flawless(&cluster, load).await;
     drop(old);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sequences_of_every_size_go_through_a_failover_beside_each_other() {
+    let mut cluster = small_supply().start().await;
+    let end = (i64::MAX - 10_000_000).to_string();
+    for options in [
+        ["int32", "--max", "int32", "--start", "1"],
+        ["thousand", "--max", "1000", "--start", "1"],
+        ["int64", "--max", "int64", "--start", &end],
+    ] {
+        cluster.succeed(&[&["sequence", "create"], options.as_slice(), &["--yes"]].concat());
+    }
+    let load = |sequences: &[&str]| {
+        let ports = cluster.allocators.iter().map(Process::port).collect();
+        Load::on(ports, sequences, &cluster.checker).pace(PACE)
+    };
+    // The default is js-safe.
+    let large = load(&["tasks", "int32"]).counts(1..=500).retrying().start();
+    let at_the_end = load(&["int64"]).callers(4).counts(1..=100).retrying().start();
+    let small = load(&["thousand"]).callers(2).counts(1..=5).start();
+    wait::until(3 * NOTICE, "the smallest is used up", async || small.refused("SEQUENCE_EXHAUSTED") > 0)
+        .await;
+    fail_over(&mut cluster).await;
+    until_ledger_is(&cluster.hydrators[0], "closed").await;
+    let accept = ["ledger", "accept-failover", "--yes"];
+    wait::until(3 * NOTICE, "it is accepted", async || cluster.command(&accept).status.success()).await;
+    let goes_on = "SELECT coalesce(bool_and(coalesce(m.moved_to = s.last OR m.moved_to + 1 = (
+                SELECT min(g.first) FROM blockhouse.grants AS g WHERE g.sequence = s.name AND g.epoch = m.epoch), false)), false)
+           FROM blockhouse.moves AS m JOIN blockhouse.sequences AS s ON s.name = m.sequence
+          WHERE s.name IN ('tasks', 'int32', 'thousand', 'int64') AND s.granted <= s.last
+            AND m.epoch = (SELECT epoch FROM blockhouse.ledger)";
+    wait::until(3 * NOTICE, "each goes on where its move says, or is used up", async || {
+        cluster.ledger().psql(goes_on) == "t"
+    })
+    .await;
+    for load in [large, at_the_end] {
+        load.until_answered(300).await;
+        let report = load.stop().await;
+        assert_eq!(report.given_up, 0, "refused {:?}, lost {:?}", report.refused, report.lost);
+    }
+    small.stop().await;
+    cluster.assert_unique();
 }
