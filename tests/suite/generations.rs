@@ -237,6 +237,7 @@ async fn without_pods_the_processes_are_named_and_one_that_was_paused_asks_the_l
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_advance_that_a_failover_lost_is_not_forgotten_by_those_who_heard() {
     let mut cluster = full(usual()).await;
+    let load = cluster.load().retrying().start();
     let mut primary = cluster.postgres.take().expect("the plan has a ledger");
     let mut standby = primary.standby();
     standby.fall_behind();
@@ -264,5 +265,20 @@ async fn an_advance_that_a_failover_lost_is_not_forgotten_by_those_who_heard() {
     }
     let processes: Vec<_> = cluster.allocators.iter().collect();
     assert_new(&cluster, &processes).await;
+
+    let accept = ["ledger", "accept-failover", "--yes"];
+    wait::until(Duration::from_secs(60), "it is accepted", async || {
+        cluster.command(&accept).status.success()
+    })
+    .await;
+    assert_eq!(cluster.ledger().psql("SELECT generation FROM blockhouse.sequences"), "2");
+    let granted = "SELECT coalesce(min(first), 0) FROM blockhouse.grants WHERE epoch > 1";
+    wait::until(Duration::from_secs(60), "it grants above the start", async || {
+        cluster.ledger().psql(granted).parse::<i64>().expect("a number") >= START
+    })
+    .await;
+    load.until_answered(300).await;
+    assert_new(&cluster, &processes).await;
+    assert_eq!(load.stop().await.given_up, 0, "everybody got IDs");
     cluster.assert_unique();
 }

@@ -8,7 +8,7 @@ use crate::support::process::Process;
 use crate::support::{Cluster, wait};
 
 /// How long processes may take to notice that the ledger is another, or open again.
-const NOTICE: Duration = Duration::from_secs(20);
+pub const NOTICE: Duration = Duration::from_secs(20);
 /// Between two requests of a caller: what lies in the pods is to outlast the time that an operator takes.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -17,12 +17,7 @@ fn small_supply() -> Plan {
     Cluster::usual().set("hydrator.min_ids = 600000").set("hydrator.max_ids = 600000")
 }
 
-/// Enough for callers that never pause, for as long as a failover takes.
-fn large_supply() -> Plan {
-    Cluster::usual().set("hydrator.min_ids = 6000000").set("hydrator.max_ids = 6000000")
-}
-
-async fn until_ledger_is(process: &Process, state: &str) {
+pub async fn until_ledger_is(process: &Process, state: &str) {
     wait::until(NOTICE, &format!("{} sees the ledger {state}", process.name()), async || {
         process.status().await["ledger"]["state"] == state
     })
@@ -30,16 +25,16 @@ async fn until_ledger_is(process: &Process, state: &str) {
 }
 
 /// Waits for a grant of this life.
-async fn until_granted_in(cluster: &Cluster, epoch: i64) {
+pub async fn until_granted_in(cluster: &Cluster, epoch: i64) {
     let granted = format!("SELECT count(*) FROM blockhouse.grants WHERE epoch = {epoch}");
     wait::until(3 * NOTICE, "a grant of the new life", async || cluster.ledger().psql(&granted) != "0").await;
 }
 
-fn epoch(cluster: &Cluster) -> i64 {
+pub fn epoch(cluster: &Cluster) -> i64 {
     cluster.ledger().psql("SELECT epoch FROM blockhouse.ledger").parse().expect("a number")
 }
 
-async fn ends_flawless(cluster: &Cluster, load: Running) {
+pub async fn ends_flawless(cluster: &Cluster, load: Running) {
     load.until_answered(300).await;
     load.stop().await.assert_flawless();
     cluster.assert_unique();
@@ -66,8 +61,8 @@ async fn a_restarted_ledger_opens_by_itself_and_skips_what_was_granted_in_the_la
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_standby_goes_on_above_all_that_was_granted_once_an_operator_accepts_it() {
-    let mut cluster = large_supply().start().await;
-    let load = cluster.load().counts(1..=100).pace(Duration::ZERO).start();
+    let mut cluster = Cluster::usual().start().await;
+    let load = cluster.load().counts(1..=300).pace(Duration::ZERO).start();
     load.until_answered(300).await;
     fail_over(&mut cluster).await;
 
@@ -120,9 +115,9 @@ async fn fail_over(cluster: &mut Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_may_jump_goes_through_a_failover_by_itself() {
-    let mut cluster = large_supply().start().await;
+    let mut cluster = Cluster::usual().start().await;
     cluster.succeed(&["ledger", "set", "--on-failover", "jump", "--yes"]);
-    let load = cluster.load().counts(1..=100).pace(Duration::ZERO).start();
+    let load = cluster.load().counts(1..=300).pace(Duration::ZERO).start();
     load.until_answered(300).await;
     fail_over(&mut cluster).await;
     until_granted_in(&cluster, 2).await;
@@ -200,7 +195,7 @@ async fn an_old_primary_beside_the_new_one_is_refused_by_whoever_knows_the_new_l
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequences_of_every_size_go_through_a_failover_beside_each_other() {
     let mut cluster = small_supply().start().await;
-    let end = (i64::MAX - 100_000).to_string();
+    let end = (i64::MAX - 10_000_000).to_string();
     for options in [
         ["int32", "--max", "int32", "--start", "1"],
         ["thousand", "--max", "1000", "--start", "1"],
@@ -208,20 +203,34 @@ async fn sequences_of_every_size_go_through_a_failover_beside_each_other() {
     ] {
         cluster.succeed(&[&["sequence", "create"], options.as_slice(), &["--yes"]].concat());
     }
-    let ports = || cluster.allocators.iter().map(Process::port).collect();
-    // The default is js-safe. Only of the small ones may callers see the end.
-    let large = Load::on(ports(), &["tasks", "int32"], &cluster.checker).counts(1..=500).pace(PACE).start();
-    let small = Load::on(ports(), &["thousand", "int64"], &cluster.checker).counts(1..=5).pace(PACE).start();
-    large.until_answered(300).await;
-    small.until_answered(300).await;
+    let load = |sequences: &[&str]| {
+        let ports = cluster.allocators.iter().map(Process::port).collect();
+        Load::on(ports, sequences, &cluster.checker).pace(PACE)
+    };
+    // The default is js-safe.
+    let large = load(&["tasks", "int32"]).counts(1..=500).retrying().start();
+    let at_the_end = load(&["int64"]).callers(4).counts(1..=100).retrying().start();
+    let small = load(&["thousand"]).callers(2).counts(1..=5).start();
+    wait::until(3 * NOTICE, "the smallest is used up", async || small.refused("SEQUENCE_EXHAUSTED") > 0)
+        .await;
     fail_over(&mut cluster).await;
     until_ledger_is(&cluster.hydrators[0], "closed").await;
     let accept = ["ledger", "accept-failover", "--yes"];
     wait::until(3 * NOTICE, "it is accepted", async || cluster.command(&accept).status.success()).await;
-    until_granted_in(&cluster, epoch(&cluster)).await;
-    let beyond = "SELECT count(*) FROM blockhouse.sequences WHERE granted > last";
-    assert_eq!(cluster.ledger().psql(beyond), "0", "no sequence goes beyond its last ID");
-    small.until_answered(1).await;
+    let goes_on = "SELECT coalesce(bool_and(coalesce(m.moved_to = s.last OR m.moved_to + 1 = (
+                SELECT min(g.first) FROM blockhouse.grants AS g WHERE g.sequence = s.name AND g.epoch = m.epoch), false)), false)
+           FROM blockhouse.moves AS m JOIN blockhouse.sequences AS s ON s.name = m.sequence
+          WHERE s.name IN ('tasks', 'int32', 'thousand', 'int64') AND s.granted <= s.last
+            AND m.epoch = (SELECT epoch FROM blockhouse.ledger)";
+    wait::until(3 * NOTICE, "each goes on where its move says, or is used up", async || {
+        cluster.ledger().psql(goes_on) == "t"
+    })
+    .await;
+    for load in [large, at_the_end] {
+        load.until_answered(300).await;
+        let report = load.stop().await;
+        assert_eq!(report.given_up, 0, "refused {:?}, lost {:?}", report.refused, report.lost);
+    }
     small.stop().await;
-    ends_flawless(&cluster, large).await;
+    cluster.assert_unique();
 }

@@ -31,5 +31,6 @@ mod outages;
 mod pods;
 mod process;
 mod reload;
+mod replication;
 mod restarts;
 mod service;
