@@ -1,5 +1,7 @@
 //! One pass of the hydrator after the other: lead, learn, tell the pods, measure, fill, sweep.
 
+mod standby;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::block::demand::{Forecast, Meter, Target};
 use crate::block::health::Backoff;
 use crate::block::witness::{Roll, Witness};
 use crate::block::{Cause, Range, Reason};
-use crate::ledger::{HourOfDemand, Ledger, Purpose};
+use crate::ledger::{HourOfDemand, Lease, Ledger, Purpose};
 use crate::pods::{End, Inspection, Notice, Scope};
 
 /// Demand is written to the ledger, and read back, this often.
@@ -50,6 +52,8 @@ pub struct Hydration {
     roll: Roll,
     /// What the ledger was last told of who has which catalogue.
     confirmed: Option<(Vec<Witness>, Instant)>,
+    /// A leader that none of this cluster's pods has heard of, and since when.
+    stranger: Option<(Arc<str>, Duration)>,
     saved_at: Option<Instant>,
     pruned_at: Option<Instant>,
     /// Pods that took no push lately.
@@ -112,6 +116,7 @@ impl Hydration {
             counted: BTreeMap::new(),
             roll: Roll::default(),
             confirmed: None,
+            stranger: None,
             saved_at: None,
             pruned_at: None,
             resting: BTreeMap::new(),
@@ -126,10 +131,12 @@ impl Hydration {
     /// One line for the log.
     pub async fn pass(&mut self) -> Result<bool, String> {
         self.unfinished = false;
-        let leads = self.lead().await?;
+        let lease = self.lead().await?;
+        let leads = lease.held;
         let max_age = if leads { Duration::ZERO } else { STANDBY_READS };
         self.database.refresh(max_age).await.map_err(|refusal| refusal.to_string())?;
         if !leads {
+            self.look_for(&lease.leader).await;
             return Ok(false);
         }
         // What the pods are told is never older than what they know: a generation is not lowered.
@@ -175,7 +182,7 @@ impl Hydration {
         }
     }
 
-    async fn lead(&mut self) -> Result<bool, String> {
+    async fn lead(&mut self) -> Result<Lease, String> {
         let settings = Arc::clone(&self.process.settings);
         let ttl = lease(settings.hydrator.interval);
         let lease = self.database.call("lead", move |ledger| {
@@ -193,14 +200,16 @@ impl Hydration {
         self.process.metrics.set_hydrator_leader(lease.held);
         self.process.supply(|supply| {
             supply.leads = Some(lease.held);
-            if !lease.held {
+            if lease.held {
+                supply.stranger = None;
+            } else {
                 supply.blocks.clear();
                 supply.sequences.clear();
                 supply.hourly.clear();
                 supply.capped.clear();
             }
         });
-        Ok(lease.held)
+        Ok(lease)
     }
 
     /// Writes identity, catalogue and high water to every pod, monotonically.

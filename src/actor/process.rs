@@ -99,6 +99,8 @@ pub struct Supply {
     pub hourly: BTreeMap<Arc<str>, i64>,
     /// Sequences whose hourly cap kept the last pass from filling their pods.
     pub capped: BTreeSet<Arc<str>>,
+    /// Who leads the cluster of this name without any of its pods having heard of it.
+    pub stranger: Option<Arc<str>>,
 }
 
 impl Process {

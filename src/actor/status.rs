@@ -160,6 +160,16 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
     for sequence in known.sequences() {
         sequence_problems(sequence, &mut problem);
     }
+    if let Some(leader) = process.supply(|supply| supply.stranger.clone()) {
+        let cluster = &process.settings.cluster;
+        problem(
+            format!(
+                "cluster '{cluster}' is led by {leader}, which none of its pods has heard of for a minute: two clusters have one \
+                 name, or {leader} reaches none of these pods; nobody fills them"
+            ),
+            "give each cluster a name of its own (`cluster`), or all its hydrators the same pods".to_owned(),
+        );
+    }
     if known.catalogue.on_failover == OnFailover::Jump {
         let supply = process.supply(|supply| supply.clone());
         for sequence in known.sequences().filter(|sequence| !sequence.facts.retired) {

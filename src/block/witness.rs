@@ -102,6 +102,11 @@ impl Roll {
         self.heard.retain(|_, (_, at)| now.saturating_sub(*at) <= FORGOTTEN_AFTER);
     }
 
+    /// Whether somebody of this name was heard in the last minute, also if it has ended since.
+    pub fn has_heard(&self, name: &str) -> bool {
+        self.heard.contains_key(name)
+    }
+
     /// Who there is at `now`. A process that has ended in order is not.
     pub fn processes(&self, now: Duration) -> Vec<Witness> {
         let here = self.heard.iter().filter(|(_, (stamp, _))| *stamp != GONE);

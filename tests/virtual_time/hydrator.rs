@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::faults::Line;
-use crate::world::{ALLOCATOR, HYDRATOR, PATIENCE, World, settings, until, with};
+use crate::faults::{Cache, Line};
+use crate::world::{ALLOCATOR, HYDRATOR, PATIENCE, Process, World, settings, until, with};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Uses `ids` IDs, 1,000 at a time.
-async fn use_up(world: &World, allocator: &crate::world::Process, ids: i64) {
+async fn use_up(world: &World, allocator: &Process, ids: i64) {
     let until = world.given() + ids;
     while world.given() < until {
         allocator.take(0, 1_000).await.unwrap();
@@ -194,5 +194,29 @@ fn old_grants_are_forgotten_but_never_the_newest() {
         sleep(Duration::from_secs(3_600 + 2 * 600)).await;
         assert!(!known(1).await, "older than an hour");
         assert!(known(world.granted().await).await, "the newest stays");
+    });
+}
+
+#[test]
+fn two_clusters_of_one_name_are_noticed_by_the_one_that_is_not_filled() {
+    with(settings(), 2, 1, async |mut world| {
+        let leader = world.start_hydrator().await;
+        let standby = world.start("standby", HYDRATOR);
+        let mut rng = fastrand::Rng::with_seed(2);
+        world.pods = (3..=4).map(|number| Cache::new(number, &mut rng)).collect();
+        let stranger = world.start("stranger", HYDRATOR);
+        let noticed = async |process: &Process| {
+            let problems = process.actors.control.status().await.problems;
+            problems
+                .iter()
+                .any(|problem| problem.what.contains("led by hydrator") && problem.what.contains("one name"))
+        };
+        until("it is noticed", 3 * PATIENCE, async || noticed(&stranger).await).await;
+        assert!(!noticed(&standby).await, "its pods hear of the leader");
+        assert_eq!(world.in_pods().await, 0, "what the lead fills is its own");
+        leader.crash().await;
+        standby.crash().await;
+        until("it leads", PATIENCE, async || world.in_pods().await > 0).await;
+        until("all is well", PATIENCE, async || !noticed(&stranger).await).await;
     });
 }
