@@ -81,6 +81,9 @@ pub(super) fn refuse_early(process: &Process, ask: &Ask) -> Option<Refusal> {
     (left < ask.least).then(|| exhausted(name, left, ask.least))
 }
 
+/// What puts a ledger that is refused right, for callers and operators alike.
+pub(super) const RIGHT_LEDGER: &str = "point ledger.url, environment and ledger.id at the right ledger";
+
 pub(super) fn halted(name: &str, why: &str) -> Refusal {
     let message = format!(
         "sequence '{name}' is halted ({why}); once the cause is resolved: `blockhouse sequence resume {name}`"
@@ -131,11 +134,14 @@ pub(super) fn refusal(error: &LedgerError, ask: Option<&Ask>, wait: Duration) ->
             rate_capped(name, gap, *allowed).retry_after(*wait)
         }
         LedgerError::WentBack { .. } => halted(name, &error.to_string()),
+        LedgerError::Wrong(why) => {
+            let message = format!("the ledger is refused: {why}; {RIGHT_LEDGER}");
+            Refusal::new(Reason::LedgerUnreachable, message).retry_after(wait.max(Duration::from_millis(250)))
+        }
         LedgerError::Unreachable(_)
         | LedgerError::Conflict(_)
         | LedgerError::InDoubt(_)
         | LedgerError::Stale(_)
-        | LedgerError::Wrong(_)
         | LedgerError::Schema(_)
         | LedgerError::Invalid(_) => {
             let message = format!("pods and reserve are empty, and the ledger can't be used: {error}");

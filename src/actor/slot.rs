@@ -234,9 +234,10 @@ impl Slot {
                 Err(error) => break error,
             }
         };
-        if matches!(error, LedgerError::WentBack { .. }) {
-            self.condemn(&ask.sequence, &error.to_string()).await;
-        }
+        let error = match error {
+            LedgerError::WentBack { .. } => self.condemn(&ask.sequence, error).await,
+            other => other,
+        };
         Err(refusal(&error, Some(ask), self.wait()))
     }
 
@@ -367,24 +368,35 @@ impl Slot {
 
     /// The ledger went back in time and doesn't know it: the life that it is in ends here. Where the engine has but one life, tier 3 of
     /// the sequence stops instead.
-    async fn condemn(&self, sequence: &Arc<Sequence>, why: &str) {
+    ///
+    /// Gives what the ledger is for whoever asked.
+    async fn condemn(&self, sequence: &Arc<Sequence>, went_back: LedgerError) -> LedgerError {
         let life = self.process.known.load().identity.as_ref().map(|identity| identity.life);
-        let Some(life) = life else { return };
-        match self.request(OTHER, self.ledger.condemn(life, life.epoch, why)).await {
+        let Some(life) = life else { return went_back };
+        let why = went_back.to_string();
+        match self.request(OTHER, self.ledger.condemn(life, life.epoch, &why)).await {
             Ok(Condemned::Closed) => {
                 self.process.metrics.fence_trip("high_water");
                 error!(self.process.log, "the ledger went back in time and was closed";
-                    "sequence" => %sequence.facts.name, "epoch" => life.epoch, "why" => why);
-                let _ = self.read_facts().await;
+                    "sequence" => %sequence.facts.name, "epoch" => life.epoch, "why" => &why);
             }
-            Ok(Condemned::Elsewhere) => {
-                // Somebody closed it before, or another server has answered: what it says now counts.
-                let _ = self.read_facts().await;
+            // Somebody closed it before, or another server has answered: what it says now counts.
+            Ok(Condemned::Elsewhere) => {}
+            Ok(Condemned::OnlyLife) => {
+                self.halt(sequence, "high_water", &why).await;
+                return went_back;
             }
-            Ok(Condemned::OnlyLife) => self.halt(sequence, "high_water", why).await,
             // It is noted, and the next grant meets the same counter.
-            Err(_) => {}
+            Err(error) => return error,
         }
+        if let Err(error) = self.read_facts().await {
+            return error;
+        }
+        let closed = self.state.borrow().closed.clone();
+        closed.map_or(
+            LedgerError::Conflict("another server answers than a moment ago".to_owned()),
+            LedgerError::Closed,
+        )
     }
 
     /// A fence tripped: tier 3 of the sequence stops until a person looked.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::known::Sequence;
 use super::pod_set::MemberView;
 use super::process::{Process, Supply};
+use super::refusals::RIGHT_LEDGER;
 use crate::block::OnFailover;
 use crate::block::hour::share;
 use crate::config::redact_url;
@@ -128,7 +129,7 @@ pub fn problems(process: &Process, pods: &[MemberView], phase: Phase) -> Vec<Pro
         ),
         "refused" => problem(
             format!("the ledger is refused: {error}"),
-            "point ledger.url, environment and ledger.id at the right ledger".to_owned(),
+            RIGHT_LEDGER.to_owned(),
         ),
         "down" => problem(
             format!("the ledger can't be reached: {error}"),

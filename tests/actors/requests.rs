@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blockhouse::block::{Cause, Reason, Tier};
-use blockhouse::ledger::SequenceChange;
+use blockhouse::ledger::{SequenceChange, State};
 use blockhouse::role::Roles;
 use tokio::time::Instant;
 
@@ -235,7 +235,7 @@ fn every_id_is_accounted_for_to_the_unit() {
 }
 
 #[test]
-fn a_ledger_below_what_is_known_grants_nothing_and_the_sequence_is_halted() {
+fn a_ledger_below_what_is_known_grants_nothing_and_is_closed() {
     let mut alone = settings();
     alone.redis.pods.clear();
     with(alone, ALLOCATOR, LAST, async |house| {
@@ -245,12 +245,11 @@ fn a_ledger_below_what_is_known_grants_nothing_and_the_sequence_is_halted() {
         counters.high_water.fetch_max(50_000, std::sync::atomic::Ordering::Relaxed);
         let before = house.granted().await;
         let refusal = house.take(0, 500).await.unwrap_err();
-        assert_eq!(refusal.reason, Reason::SequenceHalted);
+        assert_eq!(refusal.reason, Reason::LedgerClosed);
         assert!(refusal.message.contains("went back in time"), "{refusal}");
         assert_eq!(house.granted().await, before);
-        let facts = house.ledger.facts(None).await.unwrap();
-        let halted = facts.catalogue.sequences["tasks"].halted.as_deref().unwrap_or_default().to_owned();
-        assert!(halted.contains("went back in time"), "{halted}");
+        let state = house.ledger.facts(None).await.unwrap().state;
+        assert!(matches!(&state, State::Closed(why) if why.contains("went back in time")), "{state:?}");
         let text = house.running.process.metrics.encode(false);
         assert!(text.contains("blockhouse_fence_trips_total{fence=\"high_water\"} 1"), "{text}");
         house.assert_unique();

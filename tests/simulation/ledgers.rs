@@ -142,7 +142,7 @@ impl Ledgers {
 impl Inner {
     /// A copy of a backup; what came after it is no longer ahead of anything.
     fn backup(&mut self, lag: usize) -> Memory {
-        let at = self.backups.len().checked_sub(1 + lag).unwrap_or(0);
+        let at = self.backups.len().saturating_sub(1 + lag);
         match self.backups.get(at) {
             Some(backup) => backup.copy(),
             None => self.present.copy(),

@@ -263,6 +263,40 @@ async fn a_ledger_that_was_promoted_is_closed_and_put_right_by_accepting() {
     is_said_and_put_right(&cluster, &Said::closed(&why)).await;
 }
 
+/// It is open, in a life that theirs did not lead to: as an old primary is, or a copy that somebody accepted elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_of_another_line_of_history_is_refused_and_put_right_by_the_right_one() {
+    let cluster = little_in_the_pods().await;
+    let ledger = cluster.ledger();
+    ledger.psql(
+        "CREATE TABLE public.right_one AS SELECT epoch, token FROM blockhouse.ledger;
+         ALTER TABLE blockhouse.ledger DISABLE TRIGGER ALL;
+         ALTER TABLE blockhouse.lives DISABLE TRIGGER ALL;
+         BEGIN;
+         DELETE FROM blockhouse.lives;
+         UPDATE blockhouse.ledger SET epoch = 7, token = gen_random_uuid();
+         INSERT INTO blockhouse.lives (epoch, token, reason) SELECT epoch, token, 'accepted' FROM blockhouse.ledger;
+         COMMIT",
+    );
+    let why = "the ledger is in life 7 of another line of history than life 1, which this process follows: it may be an old primary \
+               or a restored copy";
+    let said = Said {
+        what: format!("the ledger is refused: {why}"),
+        cause: format!("the ledger is refused: {why}"),
+        reason: "LEDGER_UNREACHABLE",
+        command: "point ledger.url, environment and ledger.id at the right ledger",
+        metric: ("blockhouse_ledger_up", &[], 0.0),
+    };
+    is_said(&cluster, &said).await;
+    ledger.psql(
+        "BEGIN;
+         UPDATE blockhouse.ledger AS l SET epoch = r.epoch, token = r.token FROM public.right_one AS r;
+         INSERT INTO blockhouse.lives (epoch, token, reason) SELECT epoch, token, 'created' FROM public.right_one;
+         COMMIT",
+    );
+    is_well_again(&cluster, &said).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_ledger_that_waits_for_a_cluster_says_for_which_and_goes_on_without_it() {
     let mut cluster = little_in_the_pods().await;
