@@ -448,6 +448,8 @@ impl Slot {
 
     /// Says what this cluster knows to a ledger that is closed.
     async fn report(&self, closed: Life) -> Result<Reported, LedgerError> {
+        // Each time: the pods may have been told of a life since, that this process didn't meet.
+        self.state.borrow_mut().pods_heard = false;
         self.hear_pods().await;
         let report = self.process.known.report(closed, &self.process.settings.instance);
         let reported = self.request(OTHER, self.ledger.report(&report)).await?;
