@@ -192,7 +192,9 @@ fn a_file_holds_one_thing(file: &File) -> Vec<(usize, String)> {
 }
 
 fn text_is_clean(file: &File) -> Vec<(usize, String)> {
-    let trailing = |line: &str| line.ends_with([' ', '\t', '\r']);
+    // An empty line that a patch leaves as it is, is a space.
+    let patch = file.path.ends_with(".patch");
+    let trailing = |line: &str| line.ends_with([' ', '\t', '\r']) && !(patch && line == " ");
     let dirty = file.text.split('\n').zip(1..).filter(|(line, _)| trailing(line));
     let mut found: Vec<_> = dirty.map(|(_, number)| (number, "white space at the end".to_owned())).collect();
     if !file.text.is_empty() && !file.text.ends_with('\n') {
