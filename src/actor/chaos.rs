@@ -1,7 +1,7 @@
 //! The role chaos: injects faults into its own process, within limits, and takes each back.
 //!
 //! What may happen is decided by `block/chaos`; this carries time, health and wishes there, and lays and mends lines. Whatever
-//! becomes of this actor, a fault ends: a panic drops the [`Injection`], which mends, and a lease ends at its deadline by itself.
+//! becomes of this actor, a fault ends: a panic drops the `Injection`, which mends, and a lease ends at its deadline by itself.
 
 mod injection;
 mod lookout;
