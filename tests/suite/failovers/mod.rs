@@ -30,9 +30,10 @@ async fn until_more_is_granted(ledger: &Postgres) {
     until(ledger, "more of every sequence is granted", &more).await;
 }
 
+/// Waits until it follows the life that the ledger is in, which may be another than a moment ago.
 async fn until_in_life(process: &Process, ledger: &Postgres) {
-    let life: i64 = ledger.psql("SELECT epoch FROM blockhouse.ledger").parse().expect("a number");
-    wait::until(PATIENCE, &format!("{} follows life {life}", process.name()), async || {
+    wait::until(PATIENCE, &format!("{} follows the ledger's life", process.name()), async || {
+        let life = ledger.psql("SELECT epoch FROM blockhouse.ledger").parse::<i64>().expect("a number");
         let status = process.status().await;
         status["ledger"]["state"] == "up" && status["ledger"]["epoch"] == life
     })
