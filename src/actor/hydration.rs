@@ -64,10 +64,10 @@ pub struct Hydration {
     unfinished: bool,
 }
 
-/// Blocks popped from one pod so far, by sequence, in one life of its counters.
+/// IDs popped from one pod so far, by sequence, in one life of its counters.
 struct Counted {
     token: Arc<str>,
-    popped: BTreeMap<Arc<str>, u64>,
+    used: BTreeMap<Arc<str>, u64>,
 }
 
 /// IDs on their way to a pod.
@@ -302,14 +302,16 @@ impl Hydration {
     fn count_use(&mut self, known: &Snapshot, measured: &[Measured]) {
         let now = self.process.now();
         for pod in measured {
-            let Inspection { counter_token, popped_blocks, .. } = &pod.inspection;
-            let now_counted = Counted { token: Arc::clone(counter_token), popped: popped_blocks.clone() };
+            let Inspection { counter_token, used_ids, .. } = &pod.inspection;
+            let now_counted = Counted { token: Arc::clone(counter_token), used: used_ids.clone() };
             let before = self.counted.insert(Arc::clone(&pod.member.address), now_counted);
             let Some(before) = before.filter(|before| before.token == *counter_token) else { continue };
-            for (name, blocks) in popped_blocks {
-                let since = blocks.saturating_sub(before.popped.get(name).copied().unwrap_or(0));
-                let Some(sequence) = known.sequence(name) else { continue };
-                let ids = i64::try_from(since).unwrap_or(i64::MAX).saturating_mul(sequence.facts.block_size);
+            for (name, ids) in used_ids {
+                let since = ids.saturating_sub(before.used.get(name).copied().unwrap_or(0));
+                if known.sequence(name).is_none() {
+                    continue;
+                }
+                let ids = i64::try_from(since).unwrap_or(i64::MAX);
                 let demand = demand_of(&mut self.demand, name, now);
                 demand.meter.add(ids, now);
                 demand.unsaved = demand.unsaved.saturating_add(ids);

@@ -92,6 +92,19 @@ impl Snapshot {
         self.by_name.get(name)
     }
 
+    /// A generation that a ledger with this catalogue has lost, for people. Whoever asks took this snapshot before the ledger was asked.
+    pub fn forgotten_by(&self, theirs: &Catalogue) -> Option<String> {
+        self.catalogue.sequences.values().find_map(|ours| {
+            let theirs = theirs.sequences.get(&ours.name)?;
+            (theirs.generation < ours.generation).then(|| {
+                format!(
+                    "'{}' is in generation {}, but generation {} is known: the ledger went back in time",
+                    ours.name, theirs.generation, ours.generation
+                )
+            })
+        })
+    }
+
     /// Every sequence, by name in order.
     pub fn sequences(&self) -> impl Iterator<Item = &Arc<Sequence>> {
         self.catalogue.sequences.keys().filter_map(|name| self.by_name.get(name))

@@ -133,7 +133,7 @@ pub(super) fn refusal(error: &LedgerError, ask: Option<&Ask>, wait: Duration) ->
             let gap = ask.map_or(0, |ask| ask.sequence.facts.failover_gap);
             rate_capped(name, gap, *allowed).retry_after(*wait)
         }
-        LedgerError::WentBack { .. } => halted(name, &error.to_string()),
+        LedgerError::WentBack { .. } | LedgerError::Forgot(_) => halted(name, &error.to_string()),
         LedgerError::Wrong(why) => {
             let message = format!("the ledger is refused: {why}; {RIGHT_LEDGER}");
             Refusal::new(Reason::LedgerUnreachable, message).retry_after(wait.max(Duration::from_millis(250)))

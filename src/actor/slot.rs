@@ -93,6 +93,8 @@ struct SlotState {
     met: bool,
     /// Why it is closed, until a grant, or its facts, say that it is open.
     closed: Option<String>,
+    /// What an open ledger had forgotten when its facts were last read.
+    forgot: Option<String>,
     /// Whether the pods were asked what they witnessed: before that no grant is asked for.
     pods_heard: bool,
 }
@@ -135,6 +137,7 @@ impl Slot {
             looked_up_at: None,
             met: false,
             closed: None,
+            forgot: None,
             pods_heard: false,
         };
         Slot { process: Arc::clone(process), ledger, pods, state: state.into() }
@@ -214,6 +217,10 @@ impl Slot {
         if !wait.is_zero() {
             return Err(refusal(&self.last_error(), Some(ask), wait));
         }
+        let closed = self.state.borrow().closed.clone();
+        if let Some(why) = closed.filter(|_| self.read_within(CLOSED_READ_EVERY)) {
+            return Err(refusal(&LedgerError::Closed(why), Some(ask), CLOSED_READ_EVERY));
+        }
         let mut tries = 0;
         let error = loop {
             tries += 1;
@@ -222,6 +229,9 @@ impl Slot {
                 Err(LedgerError::Stale(_)) if tries == 1 => {
                     if let Err(error) = self.read_facts().await {
                         break error;
+                    }
+                    if let Some(what) = self.state.borrow_mut().forgot.take() {
+                        break LedgerError::Forgot(what);
                     }
                 }
                 Err(LedgerError::Closed(_)) if tries == 1 && !self.read_within(CLOSED_READ_EVERY) => {
@@ -235,7 +245,7 @@ impl Slot {
             }
         };
         let error = match error {
-            LedgerError::WentBack { .. } => self.condemn(&ask.sequence, error).await,
+            LedgerError::WentBack { .. } | LedgerError::Forgot(_) => self.condemn(&ask.sequence, error).await,
             other => other,
         };
         Err(refusal(&error, Some(ask), self.wait()))
@@ -257,7 +267,10 @@ impl Slot {
         }
         let identity = process.known.load().identity.clone();
         let Some(identity) = identity else {
-            return Err(LedgerError::Unreachable("the ledger's identity is not known yet".to_owned()));
+            // Nobody follows a life that may never be open.
+            let closed = self.state.borrow().closed.clone();
+            let unknown = || LedgerError::Unreachable("the ledger's identity is not known yet".to_owned());
+            return Err(closed.map_or_else(unknown, LedgerError::Closed));
         };
         // A catalogue read meanwhile may have moved the sequence to a new generation.
         let sequence = process.known.newest(&ask.sequence);
@@ -427,10 +440,12 @@ impl Slot {
     /// Hears what the ledger says of itself: in which life it is, and whether it is open.
     async fn learn(&self) -> Result<(Life, State), LedgerError> {
         self.state.borrow_mut().read_at = Some(Instant::now());
-        let known = self.process.known.load().identity.as_ref().map(|identity| identity.life);
+        let before = self.process.known.load();
+        let known = before.identity.as_ref().map(|identity| identity.life);
         let facts = self.request(OTHER, self.ledger.facts(known)).await?;
         self.answered();
         let (life, state) = (facts.identity.life, facts.state.clone());
+        self.state.borrow_mut().forgot = before.forgotten_by(&facts.catalogue);
         if let Err(why) = self.process.known.hear_ledger(facts) {
             self.process.metrics.fence_trip("identity");
             if let State::Closed(reason) = state {
@@ -440,6 +455,7 @@ impl Slot {
                 return Err(LedgerError::Closed(reason.to_string()));
             }
             let error = LedgerError::Wrong(why);
+            self.state.borrow_mut().closed = None;
             self.show("refused", Some(error.to_string()));
             return Err(error);
         }

@@ -99,8 +99,8 @@ impl Knowledge {
     }
 
     /// Takes in what the ledger says of itself. Environment and pin were checked where it was read.
-    /// `descends` says whether the life known here led to the one it is in. One that is closed may have lost what was known of it
-    /// before: whoever knows something already learns nothing from it.
+    /// `descends` says whether the life known here led to the one it is in. Nothing is learnt from one that is closed: it may have lost
+    /// what was known of it before, and nobody knows yet whether the life it is in will ever be open.
     ///
     /// # Errors
     /// Why the ledger must not be used, for people.
@@ -118,7 +118,7 @@ impl Knowledge {
                 theirs.life.epoch, ours.life.epoch
             ));
         }
-        if !open && self.identity.is_some() {
+        if !open {
             return Ok(false);
         }
         let mut learnt = self.advance(theirs, true)?;
@@ -313,6 +313,15 @@ mod tests {
         assert_eq!((tasks(&known), known.catalogue().stamp), ((5, 6000), Stamp { epoch: 2, version: 6 }));
         assert_eq!(known.hear_pod(&"b".into(), Some(&identity(1, 1, 1)), None, Some(of(1, 1, 2))), Ok(false));
         assert_eq!(tasks(&known), (5, 6000));
+    }
+
+    #[test]
+    fn who_meets_a_closed_ledger_first_follows_whichever_opens() {
+        let mut known = knowledge(None);
+        // One of two that were promoted from the same ancestor; the other one is accepted.
+        assert_eq!(known.hear_ledger(&identity(1, 2, 2), true, false, catalogue(2, 1)), Ok(false));
+        assert!(known.identity().is_none());
+        assert_eq!(known.hear_ledger(&identity(1, 3, 3), true, true, catalogue(3, 1)), Ok(true));
     }
 
     #[test]

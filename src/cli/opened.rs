@@ -150,7 +150,9 @@ fn verdict(error: &LedgerError) -> (Exit, &'static str) {
         LedgerError::Halted(_) => (Exit::Failed, "resolve the cause, then 'blockhouse sequence resume'"),
         LedgerError::Exhausted { .. } => (Exit::Failed, "raise the maximum with 'blockhouse sequence set'"),
         LedgerError::Retired => (Exit::Failed, "use another sequence: a name is never reused"),
-        LedgerError::WentBack { .. } => (Exit::Failed, "don't use it before that is explained"),
+        LedgerError::WentBack { .. } | LedgerError::Forgot(_) => {
+            (Exit::Failed, "don't use it before that is explained")
+        }
         LedgerError::Invalid(_) => (Exit::Failed, "nothing was changed"),
         LedgerError::Wrong(_) => {
             (Exit::Config, "check ledger.url, ledger.id and environment ('blockhouse config print')")

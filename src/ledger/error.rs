@@ -53,6 +53,9 @@ pub enum LedgerError {
         /// What the caller passed in.
         known: i64,
     },
+    /// A generation that the caller knows is unknown to the ledger: it went back in time (S3).
+    #[error("{0}")]
+    Forgot(String),
     /// Another environment's, or not the pinned one, or another line of history: never use it (S5).
     #[error("{0}")]
     Wrong(String),
@@ -78,7 +81,7 @@ impl LedgerError {
             LedgerError::Closed(_) => "closed",
             LedgerError::RateCapped { .. } => "rate_capped",
             LedgerError::Stale(_) => "stale",
-            LedgerError::WentBack { .. } => "went_back",
+            LedgerError::WentBack { .. } | LedgerError::Forgot(_) => "went_back",
             LedgerError::Wrong(_) => "wrong",
             LedgerError::Schema(_) => "schema",
             LedgerError::Invalid(_) => "invalid",

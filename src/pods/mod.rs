@@ -3,9 +3,12 @@
 //! A pod is a cache of blocks that may forget, repeat itself or be somebody else's. Every answer
 //! therefore brings its proof (S3, S5); what doesn't match is an error here and never an entry.
 
+pub mod counter;
 pub mod discovery;
 pub mod memory;
+pub mod proof;
 pub mod redis;
+pub mod session;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -168,8 +171,8 @@ pub struct Inspection {
     pub max_memory: u64,
     /// Names one life of the counters below: another value means that they began anew.
     pub counter_token: Arc<str>,
-    /// Entries popped since, by sequence.
-    pub popped_blocks: BTreeMap<Arc<str>, u64>,
+    /// IDs popped since, by sequence.
+    pub used_ids: BTreeMap<Arc<str>, u64>,
     /// Processes that it heard of within the last minute.
     pub present: Vec<Present>,
 }

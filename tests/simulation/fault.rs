@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ledgers::{Befalls, Stay};
 use crate::net::{Moment, To, Trap, Ways, Weather};
-use crate::schedule::{Schedule, Timed};
+use crate::schedule::{Schedule, Timed, least_block_size};
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,16 @@ pub enum Fault {
     Drain { slot: usize, back_after: Duration },
     /// A pod is restarted, and empty.
     PodRestarts { pod: usize },
+    /// A pod is restarted with what it held `lag` seconds ago, or is another server that copied it.
+    PodAged { pod: usize, lag: usize },
+    /// Somebody empties a pod.
+    PodFlushed { pod: usize },
+    /// A pod follows a server that has what it held `lag` seconds ago, and is promoted again.
+    PodDemoted { pod: usize, lag: usize, lasts: Duration },
+    /// A replica is attached to a pod.
+    PodReplicated { pod: usize, lasts: Duration },
+    /// A pod's memory is replaced by an older copy while it runs on.
+    PodRestored { pod: usize, lag: usize, lasts: Duration },
     /// A pod has no memory left.
     PodFull { pod: usize, lasts: Duration },
     /// A pod is no longer among the pods, for this long.
@@ -62,6 +72,12 @@ kinds! {
     Panic = "an actor that panics",
     Drain = "a process that drains",
     PodRestarts = "a pod that restarts empty",
+    PodAged = "a pod restarted with what it held before",
+    PodFlushed = "a pod flushed",
+    PodDemoted = "a pod demoted and promoted again",
+    PodReplicated = "a pod with a replica",
+    PodRestored = "a pod's memory replaced by an older copy",
+    Repeats = "answers that come again instead of others",
     PodFull = "a pod out of memory",
     PodGone = "a pod gone and found again",
     Advance = "a new generation",
@@ -89,6 +105,7 @@ impl Fault {
                 },
                 (_, Weather { loses_reply: 1000, .. }) => Kind::OneWay,
                 (To::Ledger, Weather { late: 1000, .. }) => Kind::LedgerSlow,
+                (_, Weather { repeats: 1.., .. }) => Kind::Repeats,
                 _ => Kind::Storm,
             },
             Fault::Crash { .. } => Kind::Crash,
@@ -96,6 +113,11 @@ impl Fault {
             Fault::Panic { .. } => Kind::Panic,
             Fault::Drain { .. } => Kind::Drain,
             Fault::PodRestarts { .. } => Kind::PodRestarts,
+            Fault::PodAged { .. } => Kind::PodAged,
+            Fault::PodFlushed { .. } => Kind::PodFlushed,
+            Fault::PodDemoted { .. } => Kind::PodDemoted,
+            Fault::PodReplicated { .. } => Kind::PodReplicated,
+            Fault::PodRestored { .. } => Kind::PodRestored,
             Fault::PodFull { .. } => Kind::PodFull,
             Fault::PodGone { .. } => Kind::PodGone,
             Fault::Advance { .. } => Kind::Advance,
@@ -122,7 +144,7 @@ impl Swarm {
         let share = rng.f64() * 0.8 + 0.1;
         let mut on: Vec<(Kind, f64)> = Vec::new();
         for kind in Kind::ALL {
-            let mut rate = [0.5, 2.0, 6.0, 15.0][rng.usize(..4)];
+            let mut rate = [1.0, 5.0, 15.0, 40.0][rng.usize(..4)];
             if *kind >= Kind::LedgerFailover && *kind < Kind::LedgerClock {
                 // Each takes an operator some seconds.
                 rate /= 10.0;
@@ -196,7 +218,7 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
             let mut chance = || if rng.bool() { rng.u16(..300) } else { 0 };
             let (refuses, loses, loses_reply, late) = (chance(), chance(), chance(), chance());
             let late_by = Duration::from_millis(rng.u64(1..400));
-            weather(to, Weather { refuses, loses, loses_reply, late, late_by })
+            weather(to, Weather { refuses, loses, loses_reply, late, late_by, repeats: 0 })
         }
         Kind::PodAway => weather(To::Pod(pod?), gone),
         Kind::PodsAway => weather(To::Pods, gone),
@@ -218,6 +240,12 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
         Kind::Panic => Some(Fault::Panic { slot, actor: ACTORS[rng.usize(..ACTORS.len())] }),
         Kind::Drain => Some(Fault::Drain { slot, back_after }),
         Kind::PodRestarts => Some(Fault::PodRestarts { pod: pod? }),
+        Kind::PodAged => Some(Fault::PodAged { pod: pod?, lag: rng.usize(..10) }),
+        Kind::PodFlushed => Some(Fault::PodFlushed { pod: pod? }),
+        Kind::PodDemoted => Some(Fault::PodDemoted { pod: pod?, lag: rng.usize(..10), lasts }),
+        Kind::PodReplicated => Some(Fault::PodReplicated { pod: pod?, lasts }),
+        Kind::PodRestored => Some(Fault::PodRestored { pod: pod?, lag: rng.usize(..10), lasts }),
+        Kind::Repeats => weather(To::Pods, Weather { repeats: rng.u16(1..300), ..Weather::default() }),
         Kind::PodFull => Some(Fault::PodFull { pod: pod?, lasts }),
         Kind::PodGone => Some(Fault::PodGone { pod: pod?, lasts }),
         Kind::Advance => Some(Fault::Advance { sequence, by: rng.i64(0..5_000) }),
@@ -235,8 +263,7 @@ fn draw(kind: Kind, schedule: &Schedule, rng: &mut fastrand::Rng) -> Option<Faul
             ledger(Befalls::Clock { by_us: rng.i64(-far..=far) * 1_000_000 })
         }
         Kind::BlockSize => {
-            // Millions of entries would show nothing that thousands don't.
-            let least = schedule.tuning.min_ids / 2_000 + 1;
+            let least = least_block_size(&schedule.tuning, &schedule.load);
             Some(Fault::BlockSize { sequence, to: least * [1, 3, 40, 700][rng.usize(..4)] })
         }
     }

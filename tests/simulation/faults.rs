@@ -104,8 +104,34 @@ impl Faults {
                 there
             }
             Fault::PodRestarts { pod } => {
-                world.pods[pod].restart(&mut world.fork_rng());
+                world.pods[pod].restart();
                 true
+            }
+            Fault::PodAged { pod, lag } => {
+                world.pods[pod].restart_with_older(lag);
+                true
+            }
+            Fault::PodFlushed { pod } => {
+                world.pods[pod].flush();
+                true
+            }
+            Fault::PodDemoted { pod, lag, lasts } => {
+                world.pods[pod].demote(lag);
+                self.after(lasts, async move || world.pods[pod].promote());
+                true
+            }
+            Fault::PodReplicated { pod, lasts } => {
+                world.pods[pod].attach(1);
+                self.after(lasts, async move || world.pods[pod].attach(0));
+                true
+            }
+            Fault::PodRestored { pod, lag, lasts } => {
+                let restored = world.pods[pod].restore(lag);
+                if restored {
+                    // Somebody reads why it is refused.
+                    self.after(lasts, async move || world.pods[pod].flush());
+                }
+                restored
             }
             Fault::PodFull { pod, lasts } => {
                 let was = world.pods[pod].is_full();
@@ -175,7 +201,7 @@ fn count(world: &World, fired: &RefCell<BTreeMap<Kind, u64>>, kind: Kind) {
 }
 
 /// Starts a process where none is. One that must end, because an actor panics again and again, is started again.
-fn start(world: &Rc<World>, slot: usize) {
+pub fn start(world: &Rc<World>, slot: usize) {
     let Some(process) = world.start(slot) else { return };
     let world = Rc::clone(world);
     let mut fatal = process.shared.fatal.subscribe();
@@ -229,7 +255,8 @@ async fn until_seen(world: &World, name: &'static str) {
     let until = Instant::now() + Duration::from_secs(15);
     while Instant::now() < until {
         let clusters = world.ledger().seen().await.unwrap();
-        if !clusters.is_empty() && clusters.iter().all(|cluster| has_heard(cluster, facts.catalogue.stamp)) {
+        let heard = clusters.iter().all(|cluster| has_heard(cluster, facts.catalogue.stamp));
+        if heard && all_are_heard(world, &clusters) {
             let mut journal = world.journal.lock();
             let at = journal.now();
             journal.note(format_args!("everybody has heard that {name} goes on above {up_to}"));
@@ -237,6 +264,14 @@ async fn until_seen(world: &World, name: &'static str) {
         }
         sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// A process that no pod has heard since it started is not waited for: the command names it where the ledger remembers that it was
+/// granted anything.
+fn all_are_heard(world: &World, clusters: &[ClusterSeen]) -> bool {
+    let seen =
+        |name: &str| clusters.iter().any(|cluster| cluster.seen.iter().any(|witness| *witness.name == *name));
+    world.processes().iter().all(|process| seen(&process.shared.settings.instance))
 }
 
 fn has_heard(cluster: &ClusterSeen, stamp: Stamp) -> bool {

@@ -12,6 +12,7 @@ mod log;
 mod net;
 mod operator;
 mod panics;
+mod pods;
 mod run;
 #[path = "../virtual_time/running.rs"]
 mod running;

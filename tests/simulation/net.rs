@@ -56,6 +56,8 @@ pub struct Weather {
     /// Late, there or back, by up to `late_by`.
     pub late: u16,
     pub late_by: Duration,
+    /// An earlier answer comes again, in the place of this one.
+    pub repeats: u16,
 }
 
 /// Where in a call a process crashes.
@@ -150,6 +152,15 @@ impl Net {
 
     pub fn set_trap(&self, trap: Trap) {
         self.state().traps.push(trap);
+    }
+
+    /// Whether the answer that came last on this way comes again in the place of the present one.
+    pub fn repeats(&self, way: Way) -> bool {
+        let state = &mut *self.state();
+        let cluster = state.clusters[way.slot];
+        let weathers = state.weathers.iter().filter(|(_, ways, _)| ways.hold(way, cluster));
+        let chances = weathers.map(|(_, _, weather)| weather.repeats).filter(|chance| *chance > 0);
+        chances.fold(false, |repeats, chance| state.rng.u16(..1000) < chance || repeats)
     }
 
     /// Ends all faults.

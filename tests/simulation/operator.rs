@@ -1,12 +1,14 @@
 //! An operator who follows docs/ledger.md: backs up, and after a failover cuts the old primary off before accepting the new one.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use blockhouse::block::Life;
-use blockhouse::ledger::{Accept, Admin, State};
+use blockhouse::ledger::{Accept, Admin, History, State};
 use tokio::time::{Instant, sleep};
 
+use crate::pods::PodServer;
 use crate::world::World;
 
 /// How long a person takes.
@@ -16,12 +18,15 @@ const THINKS: Duration = Duration::from_secs(4);
 pub async fn watch(world: Rc<World>) {
     // Which closing, and since when: each is thought about anew.
     let mut closed: Option<(Life, Instant)> = None;
+    let refused: Cell<Option<Instant>> = Cell::new(None);
     loop {
         sleep(Duration::from_secs(1)).await;
         let Ok(history) = world.ledger().history().await else { continue };
         if history.state == State::Open {
             closed = None;
             world.ledgers.back_up();
+            world.pods.iter().for_each(PodServer::back_up);
+            bring_back(&world, &history, &refused).await;
             continue;
         }
         let life = history.identity.life;
@@ -32,6 +37,37 @@ pub async fn watch(world: Rc<World>) {
         if since.elapsed() >= THINKS {
             accept(&world, since.elapsed() > THINKS * 3).await;
         }
+    }
+}
+
+/// Whoever follows a life that nobody reported before the ledger opened refuses it until it is restarted, and every pod that was told
+/// of that life makes it do so again: those are restarted empty, once it is clear that this doesn't pass.
+async fn bring_back(world: &Rc<World>, history: &History, since: &Cell<Option<Instant>>) {
+    let led_here = |life: Life| history.lives.iter().any(|record| record.life == life);
+    let astray: Vec<usize> = world
+        .processes()
+        .iter()
+        .filter(|process| process.shared.ledger().state == "refused")
+        .filter(|process| process.shared.known.load().identity.as_ref().is_some_and(|of| !led_here(of.life)))
+        .map(|process| process.slot)
+        .collect();
+    if astray.is_empty() {
+        return since.set(None);
+    }
+    let first = since.get().unwrap_or_else(Instant::now);
+    since.set(Some(first));
+    if first.elapsed() < THINKS * 3 {
+        return;
+    }
+    since.set(None);
+    for pod in world.pods.iter().filter(|pod| pod.told_of().is_some_and(|life| !led_here(life))) {
+        world.journal.note(format_args!("the operator restarts pod {}", pod.number));
+        pod.restart();
+    }
+    for slot in astray {
+        world.journal.note(format_args!("the operator restarts the process in slot {slot}"));
+        world.crash(slot).await;
+        crate::faults::start(world, slot);
     }
 }
 

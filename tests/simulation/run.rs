@@ -90,7 +90,7 @@ async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
     let (net, sprung) = Net::new(journal.clone(), rng, schedule.tuning.latency, slots);
     let world = World::new(Rc::clone(&schedule), journal.clone(), net, watched.logs).await;
     if watched.canary {
-        world.pods.iter().for_each(crate::ways::PodServer::forget_pops);
+        world.pods.iter().for_each(crate::pods::PodServer::forget_pops);
     }
     let faults = Faults::new(&world, sprung);
     (0..schedule.slots().len()).for_each(|slot| faults.start(slot));
@@ -136,7 +136,7 @@ async fn recover(world: &Rc<World>) {
         for worker in 0..process.workers() {
             for row in &rows {
                 // What is nearly used up may be used up by the time.
-                if row.facts.last - row.granted > 100_000 && row.facts.halted.is_none() {
+                if row.facts.last - row.granted > 10_000_000 && row.facts.halted.is_none() {
                     waits.push(serves(world, Rc::clone(&process), worker, row.facts.name.to_string()));
                 }
             }
@@ -179,7 +179,7 @@ async fn fills(world: &Rc<World>, cluster: usize) {
             let pods = world.pods_of(cluster);
             let share = world.schedule.tuning.min_ids / i64::try_from(pods.len()).unwrap_or(1).max(1);
             let least = (share * 9 / 10 / row.facts.block_size).max(1);
-            let lack = |pod: &&crate::ways::PodServer| pod.blocks(&list) < least.unsigned_abs();
+            let lack = |pod: &&crate::pods::PodServer| pod.blocks(&list) < least.unsigned_abs();
             empty.extend(pods.into_iter().filter(lack).map(|pod| (pod.number, list.sequence.to_string())));
         }
         if empty.is_empty() {
@@ -202,7 +202,7 @@ async fn settle(world: &Rc<World>) {
         for (cluster, _) in world.schedule.clusters.iter().enumerate() {
             let list = world.list_of(&row, cluster);
             for pod in world.schedule.pods_of(cluster) {
-                let spans = world.pods[pod].take_all(&list);
+                let spans = world.pods[pod].spans(&list);
                 in_pods += spans.iter().map(|span| i128::from(span.count())).sum::<i128>();
             }
         }

@@ -79,9 +79,15 @@ impl Schedule {
     pub fn draw(seed: u64) -> Schedule {
         let rng = &mut fastrand::Rng::with_seed(seed);
         let clusters: Vec<Cluster> = (0..[1, 1, 1, 2, 2, 3][rng.usize(..6)]).map(|_| cluster(rng)).collect();
-        let sequences = sequences(rng);
+        let mut sequences = sequences(rng);
         let (tuning, load) = (Tuning::draw(rng), Load::draw(rng));
-        let lasts = SECOND * rng.u32(20..120);
+        let least = least_block_size(&tuning, &load);
+        for sequence in
+            sequences.iter_mut().filter(|sequence| sequence.last - sequence.first > ENTRIES * least)
+        {
+            sequence.block_size = sequence.block_size.max(least);
+        }
+        let lasts = SECOND * rng.u32(10..40);
         let mut schedule = Schedule { seed, clusters, sequences, tuning, load, lasts, faults: Vec::new() };
         schedule.faults = Swarm::draw(rng).faults(&schedule, rng);
         schedule
@@ -133,6 +139,15 @@ impl Schedule {
 pub struct Slot {
     pub cluster: usize,
     pub hydrates: bool,
+}
+
+/// The most blocks that a cluster's pods have of a sequence, about: millions would show nothing that thousands don't.
+const ENTRIES: i64 = 2_000;
+
+/// Below it, the pods would be filled with more entries than that.
+pub fn least_block_size(tuning: &Tuning, load: &Load) -> i64 {
+    let used = load.per_second * f64::from(load.most) / 2.0 * tuning.cover.as_secs_f64();
+    (used as i64).max(tuning.min_ids) / ENTRIES + 1
 }
 
 fn cluster(rng: &mut fastrand::Rng) -> Cluster {

@@ -20,9 +20,10 @@ use crate::journal::Journal;
 use crate::ledgers::Ledgers;
 use crate::log;
 use crate::net::{Net, Server, Way};
+use crate::pods::PodServer;
 use crate::running::{ALLOCATOR, HYDRATOR, Running};
 use crate::schedule::{Schedule, Slot};
-use crate::ways::{Link, PodServer};
+use crate::ways::Link;
 
 /// Everything of one run.
 pub struct World {
@@ -224,7 +225,8 @@ impl World {
         let blocks = i64::from(self.schedule.load.most) * 200 / row.facts.block_size + 50;
         let mut pods = self.pods_of(cluster).into_iter();
         pods.any(|pod| {
-            self.net.is_clear(way(Server::Pod(pod.number))) && pod.blocks(&list) >= blocks.unsigned_abs()
+            let reached = self.net.is_clear(way(Server::Pod(pod.number)));
+            reached && pod.is_pod() && pod.blocks(&list) >= blocks.unsigned_abs()
         })
     }
 
@@ -241,7 +243,8 @@ impl World {
     }
 
     fn targets(&self, cluster: usize, slot: usize, process: u32) -> Arc<[Arc<dyn Target>]> {
-        self.pods_of(cluster).into_iter().map(|pod| pod.target(&self.net, slot, process)).collect()
+        let target = |pod: &PodServer| pod.target(&self.net, slot, process, self.fork_rng());
+        self.pods_of(cluster).into_iter().map(target).collect()
     }
 
     fn settings(&self, cluster: usize, slot: usize) -> Settings {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use blockhouse::block::{Cause, Span, Tier};
 use blockhouse::config::Settings;
+use blockhouse::ledger::Ledger;
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep};
 
@@ -253,4 +254,30 @@ fn whatever_goes_wrong_nothing_old_is_given_by_a_process_that_knows() {
             world.assert_unique();
         });
     }
+}
+
+#[test]
+fn a_ledger_that_lost_an_advance_learns_of_it_from_whoever_knows() {
+    with(settings(), 1, 1, async |world| {
+        let knowing = world.start("knowing", ALLOCATOR);
+        knowing.ready().await;
+        knowing.take(0, 10).await.unwrap();
+        let (backup, granted) = (world.ledger.copy(), world.ledger.facts(None).await.unwrap().granted[0].1);
+        world.advance(granted).await;
+        knows(&knowing, 2).await;
+
+        // It is restored, and opens by what one says who knows nothing of the advance.
+        world.pods[0].set(Line::Refuses);
+        knowing.link.line.set(Line::Refuses);
+        world.ledger.restore(&backup);
+        let other = world.start("other", ALLOCATOR);
+        until("it opens", PATIENCE, async || other.take(0, 10).await.is_ok()).await;
+        assert_eq!(other.generation(), 1);
+
+        knowing.link.line.set(Line::Well);
+        until("it serves", PATIENCE, async || knowing.take(0, 10_000).await.is_ok()).await;
+        knows(&other, 2).await;
+        until("so does the other", PATIENCE, async || other.take(0, 10_000).await.is_ok()).await;
+        world.assert_unique();
+    });
 }

@@ -94,9 +94,9 @@ fn what_the_ledger_refuses_is_said_to_the_caller_with_its_reason() {
         let process = world.start("allocator", ALLOCATOR);
         process.ready().await;
         let refusals = [
-            (LedgerError::Closed("promoted".to_owned()), Reason::LedgerClosed),
             (LedgerError::RateCapped { allowed: 0, wait: 60 * SECOND }, Reason::SequenceRateCapped),
             (LedgerError::Halted("a fence tripped".to_owned()), Reason::SequenceHalted),
+            (LedgerError::Closed("promoted".to_owned()), Reason::LedgerClosed),
         ];
         for (error, reason) in refusals {
             *process.link.refusal.borrow_mut() = Some(error);
@@ -104,7 +104,24 @@ fn what_the_ledger_refuses_is_said_to_the_caller_with_its_reason() {
             assert_eq!(refusal.reason, reason, "{refusal}");
         }
         *process.link.refusal.borrow_mut() = None;
+        sleep(SECOND).await;
         assert_eq!(process.take(0, 10).await.unwrap().1, Tier::Ledger, "and nothing of it lasts");
+    });
+}
+
+#[test]
+fn a_closed_ledger_is_asked_once_a_second_however_many_callers_there_are() {
+    with(settings(), 0, 1, async |world| {
+        let process = world.start("allocator", ALLOCATOR);
+        process.ready().await;
+        *process.link.refusal.borrow_mut() = Some(LedgerError::Closed("promoted".to_owned()));
+        let began = Instant::now();
+        for _ in 0..200 {
+            assert_eq!(process.take(0, 10).await.unwrap_err().reason, Reason::LedgerClosed);
+            sleep(SECOND / 50).await;
+        }
+        let asked = process.link.asked_since("fallback", began);
+        assert!((2..=6).contains(&asked), "asked {asked} times in 4 seconds");
     });
 }
 

@@ -41,6 +41,7 @@ impl Wait {
             let hopeless = behind.all(|cluster| !cluster.led && cluster.seen.is_empty());
             if missing.is_empty() {
                 clusters.iter().for_each(|cluster| ui.note(all_have(cluster)));
+                clusters.iter().filter_map(unheard).for_each(|line| ui.note(line));
                 return Ok(());
             }
             if hopeless || Instant::now() >= end {
@@ -95,6 +96,20 @@ fn missing(cluster: &ClusterSeen, stamp: Stamp) -> Vec<String> {
         .collect()
 }
 
+/// Who was granted IDs lately and is heard by none of its cluster's pods: ended, or cut off from them since it started.
+fn unheard(cluster: &ClusterSeen) -> Option<String> {
+    let ClusterSeen { cluster: name, seen, holders, .. } = cluster;
+    let is_heard = |holder: &&String| seen.iter().any(|witness| *witness.name == ***holder);
+    let unheard: Vec<&str> = holders.iter().filter(|holder| !is_heard(holder)).map(String::as_str).collect();
+    (!unheard.is_empty()).then(|| {
+        format!(
+            "not heard by any pod of cluster '{name}', but granted IDs in the last hour: {}. Unless it has ended, it hears of it \
+             within a minute of reaching the ledger",
+            unheard.join(", ")
+        )
+    })
+}
+
 fn all_have(cluster: &ClusterSeen) -> String {
     let count = |kind| cluster.seen.iter().filter(|witness| witness.kind == kind).count();
     format!(
@@ -132,6 +147,9 @@ mod tests {
         let all = cluster(&[(Kind::Process, "a", 7, true), (Kind::Pod, "p:1", 8, false)]);
         assert_eq!(missing(&all, NOW), Vec::<String>::new());
         assert_eq!(all_have(&all), "1 process and 1 pod of cluster 'east' have heard of it");
+        assert!(unheard(&all).is_some_and(|line| line.contains("last hour: b. Unless it has ended")));
+        let both = cluster(&[(Kind::Process, "a", 7, false), (Kind::Process, "b", 7, false)]);
+        assert_eq!(unheard(&both), None);
         let some = cluster(&[
             (Kind::Process, "a", 6, true),
             (Kind::Process, "b", 6, false),

@@ -13,5 +13,5 @@ for i = 1, #heard, 2 do
     present[#present + 1] = { heard[i], epoch, version, math.max(ago, 0) }
   end
 end
-proof[13] = { fact('used_memory'), fact('maxmemory'), redis.call('HGETALL', popped), lengths, present }
+proof[13] = { fact('used_memory'), fact('maxmemory'), redis.call('HGETALL', used), lengths, present }
 return proof

@@ -9,15 +9,15 @@
 //! | `{prefix}:{ledger id}:{cluster}:LIFE:{sequence}:{generation}` | list | entries `first:count` |
 //! | `{prefix}:pod:LIFE` | hash | whose pod it is (`ledger`, `cluster`, `environment`), `identity` with its `epoch` and `life`, `catalogue` with its `stamp_epoch` and `stamp_version`, the pop counter's `token` and `popped`, `restored`, and `raised`: changes with every high water |
 //! | `{prefix}:pod:LIFE:granted` | hash | high water by sequence |
-//! | `{prefix}:pod:LIFE:popped` | hash | entries popped by sequence |
+//! | `{prefix}:pod:LIFE:used` | hash | IDs popped by sequence, for the hydrator's forecast |
 //! | `{prefix}:pod:LIFE:present` | hash | by process: the stamp of the catalogue that it has, and when it said so |
 //!
 //! Only database 0 is used. The first that writes (a publish, a push, a raise) decides which ledger's and cluster's pod it is.
 //!
 //! # How a call goes
 //! Every call is one script, sent once. `proof.lua` begins each of them: it reads the server's own facts, goes on only where they
-//! are as the connection knows them, and returns them with the result, with our nonce in front (`proof.rs`). The Rust side
-//! then comes to its own verdict from the same facts. What doesn't match drops the connection, which is bound to the life that it
+//! are as the connection knows them, and returns them with the result, with our nonce in front. The Rust side
+//! then comes to its own verdict from the same facts ([`session`](super::session)). What doesn't match drops the connection, which is bound to the life that it
 //! began in; so does a time-out, and a call that is dropped in flight (`wire.rs`).
 //!
 //! Pops, pushes and raises wait for a connection no longer than for an answer (`redis.timeout`), because somebody's request
@@ -26,23 +26,20 @@
 //! [`sweep`](crate::pods::Pod::sweep) finds old keys with SCAN, a bounded step a call, and keeps the cursor: an index of lists would
 //! be one more thing that a restored memory can be wrong about, and a pod holds a few dozen keys.
 
-mod counter;
 mod pod;
 mod proof;
 mod script;
 mod url;
 mod wire;
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use deadpool_redis::redis::ConnectionInfo;
 use secrecy::{ExposeSecret, SecretString};
 
-use self::counter::Counter;
-use self::proof::Life;
 use self::script::Scripts;
+use super::counter::{Counters, lock};
 use super::{Change, Pod, Target};
 use crate::config::settings;
 
@@ -60,12 +57,8 @@ struct Shared {
     /// Of the next connection.
     info: Mutex<Arc<ConnectionInfo>>,
     scripts: Scripts,
-    /// One counter a life, the latest last: what one thread learnt protects the others.
-    counters: Mutex<VecDeque<(Life, Arc<Mutex<Counter>>)>>,
+    counters: Counters,
 }
-
-/// Lives of one server that are remembered. An earlier one never comes back.
-const LIVES_MAX: usize = 16;
 
 impl Server {
     /// Reads `redis://[user[:password]@]host[:port]`; the URL's own user and password win over the settings'.
@@ -80,7 +73,7 @@ impl Server {
                 url: url.into(),
                 info: Mutex::new(Arc::new(info)),
                 scripts: Scripts::new(),
-                counters: Mutex::default(),
+                counters: Counters::default(),
             }),
         })
     }
@@ -102,26 +95,13 @@ impl Target for Server {
     fn log_in_with(&self, settings: &settings::Redis) -> Result<Change, String> {
         let (_, info) = url::parse(self.shared.url.expose_secret(), settings)?;
         let shared = Arc::clone(&self.shared);
-        Ok(Box::new(move || *wire::lock(&shared.info) = Arc::new(info)))
+        Ok(Box::new(move || *lock(&shared.info) = Arc::new(info)))
     }
 }
 
 impl Shared {
     fn info(&self) -> Arc<ConnectionInfo> {
-        Arc::clone(&wire::lock(&self.info))
-    }
-
-    fn counter_of(&self, life: &Life) -> Arc<Mutex<Counter>> {
-        let mut counters = wire::lock(&self.counters);
-        if let Some((_, counter)) = counters.iter().find(|(known, _)| known == life) {
-            return counter.clone();
-        }
-        if counters.len() == LIVES_MAX {
-            counters.pop_front();
-        }
-        let counter: Arc<Mutex<Counter>> = Arc::default();
-        counters.push_back((life.clone(), counter.clone()));
-        counter
+        Arc::clone(&lock(&self.info))
     }
 }
 

@@ -128,14 +128,14 @@ impl Pod for Redis {
             };
             let (proof, payload) =
                 self.wire.call(Request { script, scope: Some(scope), args: &args }).await?;
-            let (used_memory, max_memory, popped, blocks, present) =
+            let (used_memory, max_memory, used, blocks, present) =
                 read::<(u64, u64, BTreeMap<String, u64>, Vec<u64>, Vec<Heard>)>(payload)?;
             Ok(Inspection {
                 blocks,
                 used_memory,
                 max_memory,
                 counter_token: proof.token.to_string().into(),
-                popped_blocks: by_sequence(popped),
+                used_ids: by_sequence(used),
                 present: present.into_iter().map(heard).collect(),
             })
         }

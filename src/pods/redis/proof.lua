@@ -16,7 +16,7 @@ end
 local prefix, ledger, cluster = ARGV[2], ARGV[7], ARGV[8]
 local life = fact('run_id') .. ':' .. fact('master_replid')
 local pod = prefix .. ':pod:' .. life
-local granted, popped = pod .. ':granted', pod .. ':popped'
+local granted, used = pod .. ':granted', pod .. ':used'
 local scope = prefix .. ':' .. ledger .. ':' .. cluster .. ':'
 
 local proof = {

@@ -1,162 +1,28 @@
-//! What a script's answer proves about the server that gave it (S3, S5).
+//! Reads what `proof.lua` returned.
 
 use deadpool_redis::redis::{self, FromRedisValue, ParsingError, Value};
 
-use crate::pods::Scope;
+use crate::pods::proof::{Life, Proof};
 
-/// One life of a server's memory: `run_id` changes with the process, `master_replid` with every promotion.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Life {
-    pub run_id: String,
-    pub replid: String,
+/// The proof, and what the script's own work brought.
+pub(super) fn read(answer: Value) -> Result<(Proof, Value), ParsingError> {
+    let mut fields = Vec::<Value>::from_redis_value(answer)?.into_iter();
+    let mut next = || fields.next().unwrap_or(Value::Nil);
+    let proof = Proof {
+        nonce: field(next())?,
+        done: field::<u8>(next())? == 1,
+        life: Life { run_id: field(next())?, replid: field(next())? },
+        role: field(next())?,
+        replicas: field(next())?,
+        cluster_node: field::<u8>(next())? == 1,
+        owner: (field(next())?, field(next())?),
+        token: field(next())?,
+        popped: field(next())?,
+        restored: field::<u8>(next())? == 1,
+    };
+    Ok((proof, next()))
 }
 
-/// The facts that `proof.lua` returned in the same instant as it did its work.
-#[derive(Debug, Clone)]
-pub(super) struct Proof {
-    pub nonce: String,
-    /// Whether the script went on to its own work.
-    pub done: bool,
-    pub life: Life,
-    pub role: String,
-    pub replicas: u64,
-    pub cluster_node: bool,
-    /// Whose pod it is, as ledger id and cluster; empty while nobody wrote to it.
-    pub owner: (String, String),
-    /// Of the pop counter.
-    pub token: u64,
-    pub popped: u64,
-    /// Another process, or this one, found its memory restored.
-    pub restored: bool,
-}
-
-impl Proof {
-    /// Reads an answer: the proof, and what the script's own work brought.
-    pub(super) fn read(answer: Value) -> Result<(Proof, Value), ParsingError> {
-        let mut fields = Vec::<Value>::from_redis_value(answer)?.into_iter();
-        let mut next = || fields.next().unwrap_or(Value::Nil);
-        let proof = Proof {
-            nonce: read(next())?,
-            done: read::<u8>(next())? == 1,
-            life: Life { run_id: read(next())?, replid: read(next())? },
-            role: read(next())?,
-            replicas: read(next())?,
-            cluster_node: read::<u8>(next())? == 1,
-            owner: (read(next())?, read(next())?),
-            token: read(next())?,
-            popped: read(next())?,
-            restored: read::<u8>(next())? == 1,
-        };
-        Ok((proof, next()))
-    }
-
-    /// Why the server must not be used as a pod of `scope` by a connection that began in `life`, for people. The script
-    /// asked the same before it did anything; both must come to the same answer.
-    pub(super) fn refusal(&self, life: Option<&Life>, scope: Option<&Scope>) -> Option<String> {
-        if self.role != "master" {
-            return Some(format!("it is a {} of another server", self.role));
-        }
-        if self.replicas != 0 {
-            return Some(format!(
-                "it has {} attached: a failover between them would bring popped blocks back",
-                if self.replicas == 1 {
-                    "a replica".to_owned()
-                } else {
-                    format!("{} replicas", self.replicas)
-                }
-            ));
-        }
-        if self.cluster_node {
-            return Some("it is a node of a Redis Cluster".to_owned());
-        }
-        if life.is_some_and(|life| *life != self.life) {
-            return Some(
-                "it restarted, or was demoted and promoted again, while the connection stayed".to_owned(),
-            );
-        }
-        if self.restored {
-            return Some(
-                "its memory was replaced by an older copy: restart that Redis, or empty it".to_owned(),
-            );
-        }
-        let (ledger, cluster) = (&self.owner.0, &self.owner.1);
-        let scope = scope.filter(|_| !ledger.is_empty())?;
-        if *ledger != scope.ledger.to_string() {
-            return Some(format!(
-                "it holds blocks of ledger {ledger} (cluster '{cluster}'), not of ledger {} (cluster '{}'): pin ledger.id, \
-                 or restart that Redis",
-                scope.ledger, scope.cluster
-            ));
-        }
-        (*cluster != *scope.cluster).then(|| {
-            format!(
-                "two clusters on one pod: it belongs to cluster '{cluster}', not to '{}': give each its own pods, or \
-                 restart that Redis",
-                scope.cluster
-            )
-        })
-    }
-}
-
-fn read<T: FromRedisValue>(value: Value) -> Result<T, ParsingError> {
+fn field<T: FromRedisValue>(value: Value) -> Result<T, ParsingError> {
     redis::from_redis_value(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn proof() -> Proof {
-        Proof {
-            nonce: "1".to_owned(),
-            done: true,
-            life: Life { run_id: "a".to_owned(), replid: "b".to_owned() },
-            role: "master".to_owned(),
-            replicas: 0,
-            cluster_node: false,
-            owner: (Uuid::nil().to_string(), "eu".to_owned()),
-            token: 5,
-            popped: 0,
-            restored: false,
-        }
-    }
-
-    fn scope() -> Scope {
-        Scope { ledger: Uuid::nil(), cluster: "eu".into() }
-    }
-
-    #[test]
-    fn a_lone_master_in_the_same_life_is_a_pod() {
-        let proof = proof();
-        assert_eq!(proof.refusal(Some(&proof.life), Some(&scope())), None);
-        assert_eq!(proof.refusal(None, None), None);
-    }
-
-    #[test]
-    fn an_unclaimed_pod_is_anybodys() {
-        let proof = Proof { owner: (String::new(), String::new()), ..proof() };
-        assert_eq!(proof.refusal(None, Some(&scope())), None);
-    }
-
-    #[test]
-    fn everything_else_is_refused_with_the_reason() {
-        let other_life = Life { run_id: "a".to_owned(), replid: "c".to_owned() };
-        let other_ledger = (Uuid::max().to_string(), "eu".to_owned());
-        let other_cluster = (Uuid::nil().to_string(), "us".to_owned());
-        for (proof, reason) in [
-            (Proof { role: "slave".to_owned(), ..proof() }, "slave of another server"),
-            (Proof { replicas: 1, ..proof() }, "a replica attached"),
-            (Proof { replicas: 2, ..proof() }, "2 replicas attached"),
-            (Proof { cluster_node: true, ..proof() }, "Redis Cluster"),
-            (Proof { life: other_life, ..proof() }, "promoted"),
-            (Proof { restored: true, ..proof() }, "older copy"),
-            (Proof { owner: other_ledger, ..proof() }, "ffffffff-ffff"),
-            (Proof { owner: other_cluster, ..proof() }, "'us', not to 'eu'"),
-        ] {
-            let refusal = proof.refusal(Some(&self::proof().life), Some(&scope()));
-            assert!(refusal.as_ref().is_some_and(|text| text.contains(reason)), "{reason}: {refusal:?}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -14,11 +14,11 @@ use slog::debug;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Shared;
-use super::counter::{Counter, Known};
-use super::proof::{Life, Proof};
 use super::script::Script;
+use super::{Shared, proof};
 use crate::config::settings;
+use crate::pods::proof::Proof;
+use crate::pods::session::{Head, Session};
 use crate::pods::{PodError, Scope};
 
 /// What a pod sends through, on one thread. Cheap to clone.
@@ -45,8 +45,7 @@ struct Link {
     connection: MultiplexedConnection,
     /// The same connection as the pool knows it.
     pooled: RefCell<Option<Connection>>,
-    life: Life,
-    counter: Arc<Mutex<Counter>>,
+    session: Session,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -130,7 +129,7 @@ impl Wire {
                 return Err(PodError::Failed(format!("cannot connect within {:?}", inner.connect_timeout)));
             }
         };
-        debug!(inner.log, "connected"; "run_id" => &link.life.run_id);
+        debug!(inner.log, "connected"; "run_id" => &link.session.life().run_id);
         *inner.link.borrow_mut() = Some(link.clone());
         Ok(link)
     }
@@ -174,14 +173,12 @@ impl Link {
         let mut link = Link {
             connection: pooled.clone(),
             pooled: RefCell::new(Some(pooled)),
-            life: Life { run_id: String::new(), replid: String::new() },
-            counter: Arc::default(),
+            session: Session::unbound(),
             rng: RefCell::new(fastrand::Rng::with_seed(Uuid::new_v4().as_u64_pair().1)),
         };
         let hello = Request { script: &inner.server.scripts.hello, scope: None, args: &|_| {} };
         let (proof, _) = link.call(&inner.prefix, &hello).await?;
-        link.counter = inner.server.counter_of(&proof.life);
-        link.life = proof.life;
+        link.session = Session::bound(&proof, &inner.server.counters);
         Ok(link)
     }
 
@@ -206,11 +203,10 @@ impl Link {
         request: &Request<'_>,
         [eval, script]: [&str; 2],
     ) -> Result<Result<(Proof, Value), ServerError>, PodError> {
-        let sent = lock(&self.counter).known();
-        let nonce = self.rng.borrow_mut().u64(..).to_string();
+        let head = self.session.head(request.scope, &mut self.rng.borrow_mut());
         let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("ECHO").arg(&nonce).cmd(eval).arg(script).arg(0);
-        self.head(&mut pipeline, prefix, &nonce, sent, request.scope);
+        pipeline.cmd("ECHO").arg(&head.nonce).cmd(eval).arg(script).arg(0);
+        write(&head, prefix, &mut pipeline);
         (request.args)(&mut pipeline);
 
         let mut connection = self.connection.clone();
@@ -220,50 +216,16 @@ impl Link {
         let Ok([Value::BulkString(echo), answer]) = <[Value; 2]>::try_from(answers) else {
             return Err(in_doubt("an answer of another shape than was asked for".to_owned()));
         };
-        if echo != nonce.as_bytes() {
+        if echo != head.nonce.as_bytes() {
             return Err(in_doubt("another call's answer".to_owned()));
         }
         if let Value::ServerError(error) = answer {
             return Ok(Err(error));
         }
         let (proof, payload) =
-            Proof::read(answer).map_err(|error| in_doubt(format!("an answer that doesn't read: {error}")))?;
-        if proof.nonce != nonce {
-            return Err(in_doubt("another call's answer".to_owned()));
-        }
-        self.judge(sent, &proof, request.scope)?;
+            proof::read(answer).map_err(|error| in_doubt(format!("an answer that doesn't read: {error}")))?;
+        self.session.judge(&head, &proof)?;
         Ok(Ok((proof, payload)))
-    }
-
-    fn head(&self, pipeline: &mut Pipeline, prefix: &str, nonce: &str, sent: Known, scope: Option<&Scope>) {
-        pipeline.arg(nonce).arg(prefix).arg(&self.life.run_id).arg(&self.life.replid);
-        pipeline.arg(sent.token).arg(sent.popped);
-        match scope {
-            Some(scope) => pipeline.arg(scope.ledger.to_string()).arg(&*scope.cluster),
-            None => pipeline.arg("").arg(""),
-        };
-        // Redis counts on from it, in 64 bits with a sign.
-        pipeline.arg(self.rng.borrow_mut().u64(1..1 << 62));
-    }
-
-    fn judge(&self, sent: Known, proof: &Proof, scope: Option<&Scope>) -> Result<(), PodError> {
-        let bound = !self.life.run_id.is_empty();
-        let mut refusal = proof.refusal(bound.then_some(&self.life), scope);
-        if refusal.is_none() || proof.restored {
-            let mut counter = lock(&self.counter);
-            if proof.restored {
-                counter.condemn(proof.token);
-            } else if bound && counter.observe(sent, proof.token, proof.popped).is_err() {
-                refusal = Some("its memory was replaced by an older copy of itself".to_owned());
-            }
-        }
-        match (refusal, proof.done) {
-            (None, true) => Ok(()),
-            (Some(why), false) => Err(PodError::Refused(why)),
-            (None, false) => Err(PodError::Refused("it declined and didn't say why".to_owned())),
-            // It did the work, and must not have: what that brought is worth nothing.
-            (Some(why), true) => Err(PodError::InDoubt(why)),
-        }
     }
 
     /// Never goes back to the pool, which would hand it out again.
@@ -276,6 +238,17 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.leave_pool();
     }
+}
+
+/// As `proof.lua` reads it.
+fn write(head: &Head, prefix: &str, pipeline: &mut Pipeline) {
+    pipeline.arg(&head.nonce).arg(prefix).arg(&head.life.run_id).arg(&head.life.replid);
+    pipeline.arg(head.known.token).arg(head.known.popped);
+    match &head.scope {
+        Some(scope) => pipeline.arg(scope.ledger.to_string()).arg(&*scope.cluster),
+        None => pipeline.arg("").arg(""),
+    };
+    pipeline.arg(head.token);
 }
 
 /// An error that Redis answered: the script wasn't carried out.
@@ -320,9 +293,4 @@ impl Drop for InFlight<'_> {
             self.wire.hang_up(self.link);
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What it guards is whole after every statement.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -52,7 +52,7 @@ async fn a_pod_out_of_memory_serves_its_own_blocks_and_certainly_takes_no_others
     pod.heartbeat(&Seen::default()).await.unwrap();
     assert_eq!(pod.sweep(&scope(), &[]).await.unwrap(), 0);
     let state = pod.inspect(&scope(), &[("tasks".into(), 1)]).await.unwrap();
-    assert_eq!((state.blocks, state.popped_blocks[&Arc::from("tasks")], state.max_memory), (vec![6], 4, 1));
+    assert_eq!((state.blocks, state.used_ids[&Arc::from("tasks")], state.max_memory), (vec![6], 40, 1));
 
     // A process and a server that don't know the scripts yet.
     let _: () = redis.run(&["SCRIPT", "FLUSH"]);

@@ -16,7 +16,7 @@ async fn blocks_come_out_as_they_went_in_and_rests_come_first() {
     assert_eq!(pop(&pod, 100).await.unwrap(), Vec::<String>::new());
 
     let state = pod.inspect(&scope(), &[("tasks".into(), 1), ("other".into(), 1)]).await.unwrap();
-    assert_eq!((state.blocks, state.popped_blocks[&Arc::from("tasks")]), (vec![0, 0], 6));
+    assert_eq!((state.blocks, state.used_ids[&Arc::from("tasks")]), (vec![0, 0], 60));
     assert!(state.used_memory > 0 && state.max_memory == 256 << 20);
 }
 

@@ -1,7 +1,12 @@
 //! What a process knows of a pod's pop counter (S3): pure, shared by the process's threads.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::proof::Life;
+
+/// Lives of one server that are remembered. An earlier one never comes back.
+const LIVES_MAX: usize = 16;
 /// Emptied more often than this within one life of the server, the oldest token is forgotten.
 const RETIRED_MAX: usize = 256;
 
@@ -11,7 +16,7 @@ const RETIRED_MAX: usize = 256;
 /// in time shows as the same token with a lower count, or as a token that had given way to another. Both stick until
 /// the server shows a token that is new: somebody emptied or restarted it.
 #[derive(Debug, Default)]
-pub(super) struct Counter {
+pub struct Counter {
     token: u64,
     popped: u64,
     /// How many tokens were taken on so far, and those that gave way, each with the number of that change.
@@ -21,7 +26,7 @@ pub(super) struct Counter {
 
 /// What was known when a request was sent: an answer is judged by this and by nothing learnt meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
+pub struct Known {
     /// 0 = none yet.
     pub token: u64,
     /// Entries popped. `u64::MAX` once the memory was found restored, so that every script refuses.
@@ -31,16 +36,16 @@ pub(super) struct Known {
 
 /// The server's memory is an older copy of itself: entries that were popped are back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Restored;
+pub struct Restored;
 
 impl Counter {
     /// To be sent along.
-    pub(super) fn known(&self) -> Known {
+    pub fn known(&self) -> Known {
         Known { token: self.token, popped: self.popped, changes: self.changes }
     }
 
     /// Judges what came back on a request that was sent along with `sent`. Answers to several threads may come in any order.
-    pub(super) fn observe(&mut self, sent: Known, token: u64, popped: u64) -> Result<(), Restored> {
+    pub fn observe(&mut self, sent: Known, token: u64, popped: u64) -> Result<(), Restored> {
         let lower = token == sent.token && popped < sent.popped;
         let returned =
             self.retired.iter().any(|(change, retired)| *change < sent.changes && *retired == token);
@@ -58,7 +63,7 @@ impl Counter {
     }
 
     /// Refuses `token` from now on.
-    pub(super) fn condemn(&mut self, token: u64) {
+    pub fn condemn(&mut self, token: u64) {
         if token != self.token {
             self.adopt(token, 0);
         }
@@ -76,6 +81,31 @@ impl Counter {
         self.token = token;
         self.popped = popped;
     }
+}
+
+/// What a process knows of one server: a counter for each life, the latest last. What one thread learnt protects the others.
+#[derive(Debug, Default)]
+pub struct Counters(Mutex<VecDeque<(Life, Arc<Mutex<Counter>>)>>);
+
+impl Counters {
+    /// The counter of a life, which every caller shares.
+    pub fn of(&self, life: &Life) -> Arc<Mutex<Counter>> {
+        let mut counters = lock(&self.0);
+        if let Some((_, counter)) = counters.iter().find(|(known, _)| known == life) {
+            return Arc::clone(counter);
+        }
+        if counters.len() == LIVES_MAX {
+            counters.pop_front();
+        }
+        let counter: Arc<Mutex<Counter>> = Arc::default();
+        counters.push_back((life.clone(), Arc::clone(&counter)));
+        counter
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it guards is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
