@@ -140,7 +140,8 @@ fn the_schedule_goes_through_the_faults_one_after_the_other() {
     scheduled.chaos.pause = Duration::from_secs(30);
     scheduled.chaos.terminate_every = Duration::from_secs(40 * 60);
     with(scheduled, async |world| {
-        for minute in 0..61 {
+        // The last moment, and the drill that may be running then.
+        for minute in 0..66 {
             let running = world.chaos().running.map(|drill| drill.number);
             let open: Vec<_> =
                 world.chaos().history.into_iter().filter(|drill| drill.ended.is_none()).collect();

@@ -47,7 +47,6 @@ async fn bring_back(world: &Rc<World>, history: &History, since: &Cell<Option<In
     let astray: Vec<usize> = world
         .processes()
         .iter()
-        .filter(|process| process.shared.ledger().state == "refused")
         .filter(|process| process.shared.known.load().identity.as_ref().is_some_and(|of| !led_here(of.life)))
         .map(|process| process.slot)
         .collect();

@@ -115,7 +115,8 @@ async fn carry_out(schedule: Rc<Schedule>, watched: Watched) -> Outcome {
     let least = Least {
         requests: if schedule.lasts > SECOND * 10 { 20 } else { 1 },
         successes: 1,
-        faults: schedule.faults.len().min(1) as u64,
+        // A few may find nothing that they could befall.
+        faults: u64::from(schedule.faults.len() > 10),
     };
     Outcome {
         verdict: checker.verdict(&least),
