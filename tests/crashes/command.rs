@@ -67,7 +67,8 @@ fn run(asked: &Asked) -> ExitCode {
     let mut verdict = Verdict::begin();
     verdict.part("canaries", &books::canaries());
     let mut seeds = fastrand::Rng::with_seed(asked.seed);
-    let wanted = |point: &&Point| asked.only.as_ref().is_none_or(|part| point.title().contains(part.as_str()));
+    let wanted =
+        |point: &&Point| asked.only.as_ref().is_none_or(|part| point.title().contains(part.as_str()));
     let cells = POINTS.iter().filter(wanted).flat_map(|point| Victim::ALL.map(|victim| (*point, victim)));
     let jobs: Vec<Job> = cells
         .map(|(point, victim)| Job { point, victim, seed: seeds.u64(..), trials: asked.trials })
@@ -111,7 +112,9 @@ async fn cell(world: &mut World, job: &Job) -> Cell {
 
 fn table(jobs: &[Job], cells: &[Option<Cell>]) {
     println!();
-    println!("| point | killed | trials | with requests in flight | duplicates | granted | in pods that died | with processes that died | in doubt | discarded |");
+    println!(
+        "| point | killed | trials | with requests in flight | duplicates | granted | in pods that died | with processes that died | in doubt | discarded |"
+    );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let (mut fired, mut in_flight, mut twice) = (0, 0, 0);
     for (job, cell) in jobs.iter().zip(cells) {
@@ -130,7 +133,10 @@ fn table(jobs: &[Job], cells: &[Option<Cell>]) {
         twice += cell.twice;
     }
     println!();
-    println!("{fired} kills at their point, {} % with requests in flight, {twice} duplicates", percent(in_flight, fired));
+    println!(
+        "{fired} kills at their point, {} % with requests in flight, {twice} duplicates",
+        percent(in_flight, fired)
+    );
 }
 
 fn percent(part: u64, of: u64) -> u64 {

@@ -69,7 +69,8 @@ async fn bring(world: &mut World, point: Point) {
         By::Advance => {
             // What the pods hold of the old generation is swept.
             world.may_be_lost += SUPPLY;
-            let statement = format!("SELECT granted + 1000000 FROM blockhouse.sequences WHERE name = '{SMALL}'");
+            let statement =
+                format!("SELECT granted + 1000000 FROM blockhouse.sequences WHERE name = '{SMALL}'");
             let to = world.cluster.ledger().psql(&statement);
             world.cluster.succeed(&["sequence", "advance", SMALL, "--to", &to, "--yes", "--wait", "0s"]);
         }

@@ -151,7 +151,8 @@ async fn is_open(cluster: &Cluster) {
 
 /// Waits until another grant of every sequence is recorded.
 async fn more_is_granted(ledger: &Postgres) {
-    let before = ledger.psql("SELECT string_agg(format('(%L, %s)', name, grants), ', ') FROM blockhouse.sequences");
+    let before =
+        ledger.psql("SELECT string_agg(format('(%L, %s)', name, grants), ', ') FROM blockhouse.sequences");
     let more = "SELECT bool_and(s.grants > b.grants) FROM blockhouse.sequences AS s JOIN (VALUES";
     until(ledger, &format!("{more} {before}) AS b (name, grants) USING (name)")).await;
 }
@@ -182,7 +183,9 @@ async fn settle(cluster: &Cluster, policy: Policy, lives: &str) -> Result<Outcom
     match (decided.as_deref(), waited) {
         (Some("accepted"), true) => Ok(Outcome::Waited),
         (Some("jumped"), false) if policy == Policy::Jump => Ok(Outcome::Jumped),
-        (Some(reason), _) => Err(format!("it went on by itself, for the reason '{reason}', under {policy:?}")),
+        (Some(reason), _) => {
+            Err(format!("it went on by itself, for the reason '{reason}', under {policy:?}"))
+        }
         (None, _) => Err(format!("not decided within {PATIENCE:?}: goes on, waits, why: {seen}")),
     }
 }

@@ -107,7 +107,9 @@ impl Books {
         let mut in_pods = SpanSet::default();
         for entry in period.in_pods.get(sequence).into_iter().flatten() {
             if !page.open.remove(*entry) {
-                wrong.push(format!("{entry} of '{sequence}' lies in a pod, and was issued, or lies there twice"));
+                wrong.push(format!(
+                    "{entry} of '{sequence}' lies in a pod, and was issued, or lies there twice"
+                ));
             }
             if in_pods.insert(*entry).is_err() {
                 wrong.push(format!("{entry} of '{sequence}' lies in the pods twice"));
@@ -137,7 +139,12 @@ impl Books {
         balance.in_doubt += in_doubt;
         balance.crashed += crashed;
         balance.with_pods += with_pods.ids();
-        lost.granted += period.grants.iter().filter(|(of, _)| of == sequence).map(|(_, span)| i128::from(span.count())).sum::<i128>();
+        lost.granted += period
+            .grants
+            .iter()
+            .filter(|(of, _)| of == sequence)
+            .map(|(_, span)| i128::from(span.count()))
+            .sum::<i128>();
         lost.discarded += discarded;
         lost.in_doubt += in_doubt;
         lost.crashed += crashed;
@@ -175,7 +182,8 @@ pub fn counted(metrics: &Metrics, sequences: &[String], into: &mut BTreeMap<Stri
 
 /// What the ledger has granted of each sequence since the grants with these numbers; which are moved on.
 pub fn grants(ledger: &Postgres, since: &mut BTreeMap<String, i64>) -> Vec<(String, Span)> {
-    let rows = ledger.psql("SELECT sequence, number, first, count FROM blockhouse.grants ORDER BY sequence, number");
+    let rows =
+        ledger.psql("SELECT sequence, number, first, count FROM blockhouse.grants ORDER BY sequence, number");
     let mut new = Vec::new();
     for row in rows.lines() {
         let cells: Vec<&str> = row.split('|').collect();
@@ -199,7 +207,8 @@ pub fn canaries() -> Vec<String> {
         asked: count,
         spans: vec![Span::new(first, i64::from(count)).expect("a range")],
     };
-    let entries = |first, count| Entries::from([("tasks".to_owned(), vec![Span::new(first, count).expect("a range")])]);
+    let entries =
+        |first, count| Entries::from([("tasks".to_owned(), vec![Span::new(first, count).expect("a range")])]);
     let close = |given: Vec<super::callers::Given>, in_pods| {
         let seen = Seen { asked: given.len() as u64, given, ..Seen::default() };
         let mut books = Books::default();

@@ -73,7 +73,12 @@ impl Callers {
         let missing = || {
             let seen = lock(&self.seen);
             let late = |at: &Option<Instant>| at.is_none_or(|at| at < since);
-            seen.served.iter().enumerate().filter(|(_, at)| late(at)).map(|(number, _)| number).collect::<Vec<_>>()
+            seen.served
+                .iter()
+                .enumerate()
+                .filter(|(_, at)| late(at))
+                .map(|(number, _)| number)
+                .collect::<Vec<_>>()
         };
         let end = Instant::now() + deadline;
         wait::until(deadline + PATIENCE, "callers are served, or are not", async || {
