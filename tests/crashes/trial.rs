@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::hold::Armed;
 use crate::points::{By, Point, Victim, Who};
 use crate::support::process::Process;
-use crate::support::wait;
 use crate::trials::{books, lists};
 use crate::world::{GREATEST, RESERVE, SMALL, SUPPLY, World};
 

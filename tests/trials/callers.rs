@@ -40,9 +40,9 @@ pub struct Seen {
     pub asked: u64,
     pub refused: u64,
     pub lost: u64,
-    under_way: usize,
+    pub under_way: usize,
     /// By caller: when the newest request was made that was answered.
-    served: Vec<Option<Instant>>,
+    pub served: Vec<Option<Instant>>,
 }
 
 /// Callers under way. Dropped, they end at once.
