@@ -7,7 +7,10 @@ use blockhouse::block::Span;
 
 use crate::support::Cluster;
 use crate::support::caller::Transport;
+use crate::support::cluster::pod_in;
 use crate::support::process::Process;
+use crate::support::redis::Redis;
+use crate::support::wait;
 use crate::trials::books::{self, Books, Counted, Lost, Period};
 use crate::trials::callers::{Callers, Habit};
 use crate::trials::lists::{self, Entries};
@@ -88,9 +91,23 @@ impl World {
         ]));
     }
 
+    /// Waits until each process uses each pod in its present life. What is handed back to a pod that died unseen is lost, and nobody is
+    /// left then to say so.
+    async fn pods_are_known(&self) {
+        for process in self.cluster.allocators.iter().chain(&self.cluster.hydrators) {
+            wait::until(END, "the pods are known as they are", async || {
+                let status = process.status().await;
+                let known = |pod: &Redis| pod_in(&status, pod.port())["run_id"] == pod.info("run_id");
+                self.cluster.pods.iter().all(known)
+            })
+            .await;
+        }
+    }
+
     /// Callers stop, processes end in order, and the books are closed. Gives where IDs went, and what is wrong.
     pub async fn end(&mut self) -> (Lost, Vec<String>) {
         let seen = self.callers.take().expect("it began").stop().await;
+        self.pods_are_known().await;
         for process in self.cluster.allocators.iter().chain(&self.cluster.hydrators) {
             let metrics = process.metrics().await;
             books::counted(&metrics, self.cluster.sequences(), &mut self.counted);

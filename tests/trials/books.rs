@@ -150,6 +150,10 @@ impl Books {
         lost.crashed += crashed;
         lost.with_pods += with_pods.ids();
         self.checker.balance(sequence, &page.balance, Duration::ZERO);
+        if rest != 0 {
+            let first: Vec<String> = gone.spans().take(20).map(|span| span.to_string()).collect();
+            wrong.push(format!("{rest} IDs of '{sequence}' among these: {}", first.join(" ")));
+        }
         // Said once: the next period begins anew.
         page.balance.crashed += rest;
     }
