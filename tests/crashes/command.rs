@@ -13,7 +13,7 @@ const USAGE: &str = "\
 tests/crash-matrix [--trials N] [--seed S] [--share K] [--only TEXT] [--lanes N]
 
 Stops a process at each of its named points and kills an allocator, the hydrator, a pod or PostgreSQL at that instant, 100 times
-each. --trials N: so many times each; --share 10: a tenth of that; --only TEXT: points that have this in their name; --lanes N: so
+each. --trials N: so many times each; --share 10: a tenth of that; --only TEXT: those that have this in their name; --lanes N: so
 many worlds of servers beside each other (3). Ends with 1 where an ID came twice or is unexplained, where the service did not
 recover, or where less happened than must.";
 
@@ -67,23 +67,29 @@ fn run(asked: &Asked) -> ExitCode {
     let mut verdict = Verdict::begin();
     verdict.part("canaries", &books::canaries());
     let mut seeds = fastrand::Rng::with_seed(asked.seed);
-    let wanted =
-        |point: &&Point| asked.only.as_ref().is_none_or(|part| point.title().contains(part.as_str()));
-    let cells = POINTS.iter().filter(wanted).flat_map(|point| Victim::ALL.map(|victim| (*point, victim)));
-    let jobs: Vec<Job> = cells
-        .map(|(point, victim)| Job { point, victim, seed: seeds.u64(..), trials: asked.trials })
-        .collect();
+    let cells = POINTS.iter().flat_map(|point| Victim::ALL.map(|victim| (*point, victim)));
+    let jobs = cells.map(|(point, victim)| Job { point, victim, seed: seeds.u64(..), trials: asked.trials });
+    let wanted = |job: &Job| asked.only.as_ref().is_none_or(|part| job.name().contains(part.as_str()));
+    let jobs: Vec<Job> = jobs.filter(wanted).collect();
+    if jobs.is_empty() {
+        verdict.part("the choice", &["invalid: nothing has this in its name".to_owned()]);
+    }
     println!("seed {}, {} trials of each of {} combinations", asked.seed, asked.trials, jobs.len());
     let cells = lanes::run(asked.lanes, &jobs, World::build, cell);
     table(&jobs, &cells);
     for (job, cell) in jobs.iter().zip(&cells) {
-        let name = format!("{}, {} killed", job.point.title(), job.victim.name());
         match cell {
-            Some(cell) => verdict.part(&name, &cell.faults),
-            None => verdict.part(&name, &["it panicked: see above".to_owned()]),
+            Some(cell) => verdict.part(&job.name(), &cell.faults),
+            None => verdict.part(&job.name(), &["it panicked: see above".to_owned()]),
         }
     }
     verdict.end()
+}
+
+impl Job {
+    fn name(&self) -> String {
+        format!("{}, {} killed", self.point.title(), self.victim.name())
+    }
 }
 
 async fn cell(world: &mut World, job: &Job) -> Cell {

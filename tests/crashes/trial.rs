@@ -13,6 +13,9 @@ use crate::world::{GREATEST, RESERVE, SMALL, SUPPLY, World};
 
 /// How long a process may take to come to a point.
 const REACHED: Duration = Duration::from_secs(20);
+/// The same on its way out: one that holds nothing has nothing to hand back, and is told to end once more.
+const REACHED_AT_END: Duration = Duration::from_secs(3);
+const TRIES: usize = 5;
 /// How long it may take until everybody is served again.
 const SERVED: Duration = Duration::from_secs(30);
 /// How long a drain may take that goes on after it was held up.
@@ -31,13 +34,18 @@ pub async fn run(
     victim: Victim,
     rng: &mut fastrand::Rng,
 ) -> Result<Option<Shown>, String> {
-    let armed = Armed::at(point.name, held(world, point).pid());
-    bring(world, point).await;
-    let reached = armed.reached(REACHED).await;
-    let Ok(held) = reached else {
+    let mut held = None;
+    for _ in 0..TRIES {
+        let armed = Armed::at(point.name, process(world, point).pid());
+        bring(world, point).await;
+        let deadline = if point.by == By::Drain { REACHED_AT_END } else { REACHED };
+        held = armed.reached(deadline).await.ok();
+        if held.is_some() || point.by != By::Drain {
+            break;
+        }
         finish(world, point).await;
-        return Ok(None);
-    };
+    }
+    let Some(held) = held else { return Ok(None) };
     let in_flight = world.callers.as_ref().expect("it began").under_way() > 0;
     let (at_once, which) = (rng.bool(), rng.usize(..));
     kill(world, victim, which).await;
@@ -56,7 +64,7 @@ pub async fn run(
     Ok(Some(Shown { in_flight }))
 }
 
-fn held(world: &mut World, point: Point) -> &mut Process {
+fn process(world: &mut World, point: Point) -> &mut Process {
     match point.process {
         Who::Allocator => &mut world.cluster.allocators[0],
         Who::Hydrator => &mut world.cluster.hydrators[0],
@@ -75,10 +83,13 @@ async fn bring(world: &mut World, point: Point) {
             let to = world.cluster.ledger().psql(&statement);
             // It is held up before it has heard of it: the command can't wait for everybody.
             world.cluster.command(&["sequence", "advance", SMALL, "--to", &to, "--yes", "--wait", "1ms"]);
-            let moved = format!("SELECT granted >= {to} - 1 FROM blockhouse.sequences WHERE name = '{SMALL}'");
+            let moved =
+                format!("SELECT granted >= {to} - 1 FROM blockhouse.sequences WHERE name = '{SMALL}'");
             assert_eq!(world.cluster.ledger().psql(&moved), "t", "the sequence was moved");
         }
         By::Drain => {
+            // What it gives up from here on nobody can ask it.
+            world.may_be_lost += RESERVE;
             let process = &world.cluster.allocators[0];
             books::counted(&process.metrics().await, world.cluster.sequences(), &mut world.counted);
             process.signal(Signal::TERM);
@@ -88,10 +99,11 @@ async fn bring(world: &mut World, point: Point) {
 
 /// A process that was told to end ends, and begins again.
 async fn finish(world: &mut World, point: Point) {
-    let process = held(world, point);
+    let process = process(world, point);
     if point.by == By::Drain && process.runs() {
         process.exit(DRAINED).await;
         process.start_again();
+        process.ready().await;
     }
 }
 
