@@ -145,7 +145,14 @@ fn lives(ledger: &Postgres) -> String {
 }
 
 async fn is_open(cluster: &Cluster) {
-    until(cluster.ledger(), "SELECT state = 'open' FROM blockhouse.ledger").await;
+    let open = "SELECT state = 'open' FROM blockhouse.ledger";
+    if wait_until_some(async || (cluster.ledger().try_psql(open).as_deref() == Ok("t")).then_some(()))
+        .await
+        .is_none()
+    {
+        let shown = cluster.command(&["ledger", "show"]);
+        panic!("it does not open after a restart: {}", String::from_utf8_lossy(&shown.stdout));
+    }
     more_is_granted(cluster.ledger()).await;
 }
 

@@ -32,8 +32,7 @@ type Entries = BTreeSet<String>;
 
 pub async fn run(world: &mut World, kind: Pod, rng: &mut fastrand::Rng) -> Result<Option<Outcome>, String> {
     let at = rng.usize(..world.cluster.pods.len());
-    let copy = keep(world, kind, at).await;
-    let kept = entries(world, at);
+    let (kept, copy) = keep(world, kind, at).await;
     // Some of what will come back was popped meanwhile.
     let gone = |world: &World| kept.difference(&entries(world, at)).next().is_some();
     wait::until(PATIENCE, "something is popped of what will come back", async || gone(world)).await;
@@ -52,25 +51,31 @@ pub async fn run(world: &mut World, kind: Pod, rng: &mut fastrand::Rng) -> Resul
     Ok(Some(if refused { Outcome::Refused } else { Outcome::Anew }))
 }
 
-/// Keeps the present, to go back to. Gives the server that has it, where that is another one.
-async fn keep(world: &World, kind: Pod, at: usize) -> Option<Redis> {
+/// Keeps the present, to go back to: its entries, and the server that has them, where that is another one.
+async fn keep(world: &World, kind: Pod, at: usize) -> (Entries, Option<Redis>) {
     let pod = &world.cluster.pods[at];
     match kind {
         Pod::Snapshot => {
             let _: () = pod.run(&["SAVE"]);
-            None
+            (entries(world, at), None)
         }
-        Pod::Empty => None,
+        Pod::Empty => (entries(world, at), None),
         Pod::Replica | Pod::Demoted => {
             let copy = Redis::vanilla();
             replicable(pod);
             replicable(&copy);
+            if pod.info("repl_backlog_active") == "0" {
+                // The first replica ever begins another life of its master.
+                attach(&copy, pod);
+                detach(&copy, pod);
+                used_again(world, at).await;
+            }
             attach(&copy, pod);
-            promote(&copy);
-            eventually("the copy is gone", || pod.info("connected_slaves") == "0");
-            // With a replica it was none of the pods.
+            // With a replica it is none of the pods, so that all stays there.
+            let kept = entries(world, at);
+            detach(&copy, pod);
             used_again(world, at).await;
-            Some(copy)
+            (kept, Some(copy))
         }
     }
 }
@@ -115,6 +120,11 @@ fn attach(replica: &Redis, master: &Redis) {
             && replica.info("master_link_status") == "up"
             && replica.info("master_sync_in_progress") == "0"
     });
+}
+
+fn detach(replica: &Redis, master: &Redis) {
+    promote(replica);
+    eventually("the replica is gone", || master.info("connected_slaves") == "0");
 }
 
 fn promote(replica: &Redis) {
