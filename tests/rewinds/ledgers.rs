@@ -14,6 +14,9 @@ use crate::world::World;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where the ledger may jump, nobody looks after it at once. It waits all the same where a cluster knows a life that it never met.
+const A_PERSON_COMES: Duration = Duration::from_secs(4);
+
 /// What the ledger does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -88,7 +91,8 @@ async fn keep(world: &mut World, kind: Ledger) -> Past {
             Past::Backup
         }
         Ledger::PointInTime => {
-            if cluster.ledger().psql("SHOW archive_mode") != "on" {
+            // One that was a standby has its predecessor's settings, and not its archive.
+            if !cluster.ledger().data().with_file_name("archive").exists() {
                 let ledger = cluster.postgres.as_mut().expect("it has one");
                 ledger.archive();
                 ledger.restart();
@@ -127,7 +131,11 @@ impl Past {
                 ledger.put_files_back();
                 ledger.launch();
             }
-            Past::Moment(moment) => ledger.recover_to(&moment),
+            Past::Moment(moment) => {
+                ledger.recover_to(&moment);
+                // What is copied from it later is not to stop there.
+                ledger.configure("recovery_target_lsn = ''");
+            }
             Past::Standby(standby) => {
                 ledger.crash();
                 standby.promote();
@@ -176,12 +184,13 @@ async fn settle(cluster: &Cluster, policy: Policy, lives: &str) -> Result<Outcom
     let goes_on = format!("l.state = 'open' AND l.token NOT IN ({lives})");
     let why = "SELECT string_agg(DISTINCT m.reason, ' ') FROM blockhouse.moves AS m WHERE m.epoch = l.epoch";
     let look = format!("SELECT {goes_on}, {waits}, ({why}) FROM blockhouse.ledger AS l");
-    let (mut waited, mut seen) = (false, String::new());
+    let (mut waited, mut seen, mut since) = (false, String::new(), None);
     let decided = wait_until_some(async || {
         seen = ledger.try_psql(&look).unwrap_or_else(|error| error);
         let mut cells = seen.split('|');
         let (goes_on, waits) = (cells.next() == Some("t"), cells.next() == Some("t"));
-        if waits && policy == Policy::Wait && !waited {
+        let since = *since.get_or_insert_with(Instant::now);
+        if waits && (policy == Policy::Wait || since.elapsed() > A_PERSON_COMES) && !waited {
             waited = cluster.command(&["ledger", "accept-failover", "--yes"]).status.success();
         }
         goes_on.then(|| cells.next().unwrap_or_default().to_owned())
