@@ -113,7 +113,13 @@ async fn cell(world: &mut World, job: &Job) -> Cell {
     if fired < least {
         faults.push(format!("invalid: {fired} trials hit their point, fewer than {least} of {}", job.trials));
     }
-    Cell { fired, in_flight, twice: world.books.twice() - before, lost, faults }
+    let twice = world.books.twice() - before;
+    eprintln!(
+        "{}: {fired} kills, {in_flight} with requests in flight, {twice} duplicates, {} faults",
+        job.name(),
+        faults.len()
+    );
+    Cell { fired, in_flight, twice, lost, faults }
 }
 
 fn table(jobs: &[Job], cells: &[Option<Cell>]) {

@@ -122,6 +122,8 @@ async fn row(world: &mut World, job: &Job) -> Row {
     let after = world.checker.counts();
     row.answers = after.answered - before.answered;
     row.twice = after.twice - before.twice;
+    let (outcomes, faults) = (&row.outcomes, row.faults.len());
+    eprintln!("{}: {outcomes:?}, {} duplicates, {faults} faults", job.kind.name(), row.twice);
     row
 }
 
