@@ -13,6 +13,7 @@ pub mod block;
 pub mod chaos;
 pub mod cli;
 pub mod config;
+pub mod failpoint;
 pub mod ledger;
 pub mod observe;
 pub mod pods;

@@ -40,6 +40,22 @@ fn every_optimised_profile_unwinds_and_checks_overflow() {
     assert_eq!(unsafe_profiles(&parse(include_str!("../Cargo.toml"))), Vec::<String>::new());
 }
 
+/// `src/failpoint.rs` refuses to compile without debug assertions, so that no release can have them by a flag either.
+#[test]
+fn no_build_has_failpoints_unless_it_asks_for_them() {
+    let manifest = parse(include_str!("../Cargo.toml"));
+    let features = manifest["features"].as_table().expect("a table");
+    let holds =
+        |of: &Value| of.as_array().is_some_and(|of| of.iter().any(|on| on.as_str() == Some("failpoints")));
+    assert!(features.contains_key("failpoints"));
+    assert!(
+        !features.values().any(holds),
+        "no other feature turns them on, and the default one least of all"
+    );
+    let profile = |name: &str| setting(&manifest, name, "debug-assertions").is_some();
+    assert!(!profile("release"), "what is released is compiled without debug assertions");
+}
+
 #[test]
 fn a_profile_without_either_is_noticed() {
     let both = "panic = \"unwind\"\noverflow-checks = true\n";

@@ -22,6 +22,7 @@ use super::router::{Popped, RouterHandle, SILENCE};
 use super::slot::Ask;
 use crate::block::stash::Taken;
 use crate::block::{Cause, Range, Refusal, Tier};
+use crate::failpoint;
 use crate::ledger::Purpose;
 
 /// The worker's allocator, as the service sees it.
@@ -235,6 +236,7 @@ impl Allocator {
             || Home { mailbox: self.mailbox.clone(), sequence: Arc::clone(sequence), worker: self.worker };
         let desk = self.desks[index].get_or_insert_with(|| Desk::new(home()));
         if sequence.supersedes(&desk.home.sequence) {
+            failpoint::reach("generation.observed");
             desk.follow(home());
         }
         desk
@@ -282,6 +284,7 @@ impl Allocator {
     fn answer(&mut self, sequence: &Arc<Sequence>, caller: Caller, taken: Taken) {
         let home = Arc::clone(&self.desk(sequence).home);
         let allocation = Allocation::at_home(taken.ranges, taken.tier, home);
+        failpoint::reach("answer.taken");
         if let Err(Ok(unwanted)) = caller.reply.send(Ok(allocation)) {
             let ranges = unwanted.take_back();
             self.desk(sequence).leftovers.put_back(ranges);

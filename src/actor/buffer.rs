@@ -20,6 +20,7 @@ use crate::block::demand::Meter;
 use crate::block::line::Line;
 use crate::block::stash::joined;
 use crate::block::{Cause, Range, Reason, Refusal, Stash, Tier};
+use crate::failpoint;
 use crate::ledger::Purpose;
 
 /// The process's reserve, as its allocators see it.
@@ -218,6 +219,7 @@ impl Buffer {
             reserve.fetching = false;
             match fetched {
                 Ok(range) => {
+                    failpoint::reach("grant.received");
                     reserve.granted = range.count();
                     reserve.stash.put(range, Tier::Ledger);
                     act.advance(&sequence, ctx);

@@ -6,6 +6,7 @@ use super::allocator::{Allocator, TakeBack};
 use super::known::{Known, Sequence};
 use super::mailbox::Mailbox;
 use crate::block::{Range, Span, Tier};
+use crate::failpoint;
 
 /// IDs that are about to be answered. Dropped before [`Allocation::issue`], they go back to the worker's memory (S2).
 pub struct Allocation {
@@ -52,6 +53,7 @@ impl Allocation {
     #[must_use]
     pub fn issue(mut self) -> Issued {
         let spans: Vec<Span> = std::mem::take(&mut self.ranges).into_iter().map(Range::issue).collect();
+        failpoint::reach("answer.issued");
         if let Some(home) = &self.home {
             let ids: i64 = spans.iter().map(|span| span.count()).sum();
             home.sequence.counters.allocated(home.worker, self.tier, ids.unsigned_abs());

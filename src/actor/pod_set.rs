@@ -16,6 +16,7 @@ use crate::block::chunk::{self, CHUNK};
 use crate::block::health::PodHealth;
 use crate::block::witness::{GONE, Kind};
 use crate::block::{Cause, Doubt, Range, Span, Stamp, Witness};
+use crate::failpoint;
 use crate::pods::discovery::Roster;
 use crate::pods::{End, Heartbeat, Pod, PodError, Popped, Seen};
 
@@ -211,6 +212,7 @@ impl PodSet {
         self.count_pop(member, &answer, asked);
         match answer {
             Ok(popped) => {
+                failpoint::reach("pop.answered");
                 doubt.settle();
                 popped
             }
@@ -285,12 +287,16 @@ impl PodSet {
                 chunk.discard(Cause::Advanced);
                 continue;
             }
+            failpoint::reach("push.before");
             let entries: Vec<Span> = chunk::blocks(chunk.span(), block_size).collect();
             let asked = Instant::now();
             let answer = member.pod.push(&sequence.list, &entries, end, sequence.high_water()).await;
             self.count(member, "push", &answer, asked);
             match answer {
-                Ok(()) => pushed += chunk.issue().count(),
+                Ok(()) => {
+                    failpoint::reach("push.answered");
+                    pushed += chunk.issue().count();
+                }
                 Err(error) => {
                     self.failed(member, &error);
                     if matches!(error, PodError::InDoubt(_)) {
@@ -310,6 +316,7 @@ impl PodSet {
     /// Hands ranges back as blocks, to the front of the lists, pod after pod. What no pod takes is discarded as stopped.
     pub async fn hand_back(&self, sequence: &Arc<Sequence>, ranges: Vec<Range>) {
         for range in ranges {
+            failpoint::reach("hand_back.before");
             let mut held = Some(range);
             for member in self.usable() {
                 let Some(range) = held.take() else { break };
@@ -322,11 +329,13 @@ impl PodSet {
             if let Some(range) = held {
                 range.discard(Cause::Stopped);
             }
+            failpoint::reach("hand_back.after");
         }
     }
 
     /// Tells all usable pods of a greater high water, at once; bounded by the pods' own time-outs.
     pub async fn raise(&self, sequence: &Arc<Sequence>, high_water: i64) {
+        failpoint::reach("high_water.before");
         let members = self.usable();
         let name = &sequence.facts.name;
         join_all(members.iter().map(|member| async move {
@@ -338,6 +347,7 @@ impl PodSet {
             }
         }))
         .await;
+        failpoint::reach("high_water.after");
     }
 
     /// Counts an answer of a pod's; `outcome` as the metric names it.

@@ -17,6 +17,7 @@ use super::refusals::refusal;
 use crate::block::health::Backoff;
 use crate::block::size::GrantSize;
 use crate::block::{Cause, Doubt, Life, Range, Refusal};
+use crate::failpoint;
 use crate::ledger::{Condemned, Grant, GrantRequest, Ledger, LedgerError, Purpose, Reported, State};
 
 /// Unknown names cause at most one ledger read in this time.
@@ -290,7 +291,8 @@ impl Slot {
         let left = sequence.left_at_most();
         let most = request.want.min(left / 64).max(request.need).min(left);
         let doubt = Doubt::new(&sequence.counters.tally, most);
-        let grant = match self.request(ask.purpose.name(), self.ledger.grant(&request)).await {
+        let asked = failpoint::sent("grant.sent", self.ledger.grant(&request));
+        let grant = match self.request(ask.purpose.name(), asked).await {
             Ok(grant) => grant,
             Err(error) => {
                 if let LedgerError::Exhausted { left } = &error {
@@ -306,6 +308,7 @@ impl Slot {
                 return Err(error);
             }
         };
+        failpoint::reach("grant.committed");
         self.answered();
         self.open();
         doubt.settle();

@@ -13,6 +13,7 @@ use super::wire::{Request, Wire};
 use crate::block::chunk::CHUNK;
 use crate::block::witness::{FORGOTTEN_AFTER, Present};
 use crate::block::{Catalogue, Identity, Span, Stamp};
+use crate::failpoint;
 use crate::pods::{Answer, End, Heartbeat, Inspection, List, Notice, Pod, PodError, Popped, Scope, Seen};
 
 /// A Redis server as one thread sees it.
@@ -86,11 +87,10 @@ impl Pod for Redis {
 
     fn pop<'a>(&'a self, list: &'a List, blocks: u32) -> Answer<'a, Popped> {
         async move {
-            let (high_water, entries) = self
-                .call::<(i64, Vec<Vec<u8>>)>(&self.script().pop, Some(&list.scope), |args| {
-                    args.arg(&*list.sequence).arg(list.generation).arg(blocks);
-                })
-                .await?;
+            let call = self.call::<(i64, Vec<Vec<u8>>)>(&self.script().pop, Some(&list.scope), |args| {
+                args.arg(&*list.sequence).arg(list.generation).arg(blocks);
+            });
+            let (high_water, entries) = failpoint::sent("pop.sent", call).await?;
             let entries = entries.into_iter().map(lossy).collect();
             Ok(Popped { entries, high_water })
         }
@@ -103,7 +103,7 @@ impl Pod for Redis {
             if entries.is_empty() {
                 return Ok(());
             }
-            self.call(&self.script().push, Some(&list.scope), |args| {
+            let call = self.call(&self.script().push, Some(&list.scope), |args| {
                 args.arg(&*list.sequence).arg(list.generation).arg(high_water);
                 match end {
                     End::Back => entries.iter().fold(args.arg("RPUSH"), |args, span| args.arg(Entry(*span))),
@@ -112,8 +112,8 @@ impl Pod for Redis {
                         entries.iter().rev().fold(args.arg("LPUSH"), |args, span| args.arg(Entry(*span)))
                     }
                 };
-            })
-            .await
+            });
+            failpoint::sent("push.sent", call).await
         }
         .boxed_local()
     }

@@ -124,6 +124,11 @@ impl Process {
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
+    /// Whether it was started, and neither killed nor waited for since.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("an own child that wasn't waited for");
