@@ -283,6 +283,32 @@ fn the_schedule_picks_among_what_is_possible() {
 }
 
 #[test]
+fn faults_read_back_by_name_also_with_hyphens() {
+    for (name, fault) in Fault::NAMED {
+        assert_eq!((fault.to_string(), name.replace('_', "-").parse()), ((*name).to_owned(), Ok(*fault)));
+    }
+    let said = "pod".parse::<Fault>().unwrap_err();
+    assert!(said.starts_with("'pod' is no fault: say one of actor_panic, pod_refused"), "{said}");
+    let meanings: std::collections::BTreeSet<_> = every_fault().into_iter().map(Fault::meaning).collect();
+    assert_eq!((meanings.len(), Fault::PodSlow.meaning()), (Fault::NAMED.len(), "one pod answers late"));
+    assert_eq!((By::Hand.name(), By::Schedule.name()), ("hand", "schedule"));
+}
+
+#[test]
+fn drills_are_numbered_and_the_newest_are_kept() {
+    let mut drills = drills(Limits { dry_run: true, ..limits() });
+    assert_eq!((drills.limits().dry_run, drills.stopped()), (true, None));
+    for number in 1..=HISTORY_MAX as u64 + 2 {
+        let plan = drills.consider(&by_hand(Fault::PodGone), &well(), at(number), 0).unwrap();
+        assert_eq!(drills.begin(plan, Requests::default(), at(number)), Begun { number });
+    }
+    let numbers: Vec<u64> = drills.history().map(|record| record.number).collect();
+    assert_eq!(numbers, (3..=HISTORY_MAX as u64 + 2).collect::<Vec<_>>());
+    drills.stop("enough", at(500));
+    assert_eq!(drills.stopped(), Some(&Stopped { why: "enough".into(), at: at(500) }));
+}
+
+#[test]
 fn hours_cover_what_they_say() {
     // Hours since Monday, 00:00.
     let monday = TUESDAY - 34 * 3600;
