@@ -51,6 +51,20 @@ fn whichever_pod_has_blocks_is_found_and_each_is_asked_once() {
 }
 
 #[test]
+fn one_pod_left_among_dead_ones_serves_whosever_turn_it_is() {
+    with(settings(), 4, 1, async |world| {
+        let process = filled(&world).await;
+        world.pods[1..].iter().for_each(|pod| pod.set(Line::Refuses));
+        // Their heartbeats fail, so they are passed over.
+        sleep(10 * SECOND).await;
+        for turn in 0..5 {
+            assert_eq!(process.take(0, 1_000).await.unwrap().1, Tier::Pods, "at turn {turn}");
+        }
+        assert_eq!(world.grants("fallback").await.len(), 0);
+    });
+}
+
+#[test]
 fn without_any_pod_the_ledger_is_asked_after_all_were_tried() {
     with(settings(), 4, 1, async |world| {
         let process = filled(&world).await;
