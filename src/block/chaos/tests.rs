@@ -323,6 +323,8 @@ fn faults_read_back_by_name_also_with_hyphens() {
     let meanings: std::collections::BTreeSet<_> = every_fault().into_iter().map(Fault::meaning).collect();
     assert_eq!((meanings.len(), Fault::PodSlow.meaning()), (Fault::NAMED.len(), "one pod answers late"));
     assert_eq!((By::Hand.name(), By::Schedule.name()), ("hand", "schedule"));
+    let instant: Vec<Fault> = every_fault().into_iter().filter(|fault| fault.is_instant()).collect();
+    assert_eq!(instant, [Fault::ActorPanic, Fault::ProcessTerminated]);
 }
 
 #[test]
