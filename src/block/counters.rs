@@ -81,3 +81,32 @@ impl Counters {
         self.shards.iter().map(|shard| of(shard).load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_count_adds_up() {
+        let counters = Counters::new(2);
+        for (worker, tier, ids) in
+            [(0, Tier::Pods, 5), (1, Tier::Pods, 7), (1, Tier::Ledger, 11), (5, Tier::Pods, 1)]
+        {
+            counters.allocated(worker, tier, ids);
+        }
+        assert_eq!(Tier::ALL.map(|tier| counters.allocations(tier)), [0, 3, 1]);
+        assert_eq!(Tier::ALL.map(|tier| counters.allocated_ids(tier)), [0, 13, 11]);
+        assert_eq!(counters.allocated_ids_in_all(), 24);
+        let shares =
+            counters.shards.iter().map(|shard| shard.ids[Tier::Pods as usize].load(Ordering::Relaxed));
+        assert_eq!(shares.collect::<Vec<_>>(), [5, 8], "each on cache lines of its own");
+    }
+
+    #[test]
+    fn the_rate_reads_back() {
+        let counters = Counters::new(0);
+        assert_eq!(counters.ids_per_second(), 0.0);
+        counters.set_ids_per_second(2.5);
+        assert_eq!(counters.ids_per_second(), 2.5);
+    }
+}

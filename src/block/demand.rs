@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn a_young_meter_knows_no_more_than_its_age() {
+        let mut meter = Meter::new(at(95));
+        meter.add(100, at(95));
+        assert_eq!(meter.per_second(at(99)), 10.0);
+        assert_eq!(meter.per_second(at(100)), 5.0);
+        assert_eq!(meter.per_second(at(129)), 2.5);
+    }
+
+    #[test]
     fn a_day_of_history_outlives_a_quiet_hour() {
         let mut forecast = Forecast::default();
         forecast.hours[12] = 86_400;
@@ -144,9 +153,38 @@ mod tests {
         assert_eq!(target, Target { ids: 15, block_size: 15 });
         assert_eq!(Target::new(0, 1_000_000, 10, 5, 1000), Target { ids: 1, block_size: 1 });
         assert_eq!(Target::new(0, 1_000_000, 10, 0, 1000).ids, 0);
+        assert_eq!(Target::new(0, 1_000_000, 10, 1, 1000).ids, 1);
+    }
+
+    #[test]
+    fn a_target_is_the_forecast_within_its_bounds() {
+        let ids = |forecast| Target::new(forecast, 1_000, 10_000, 1 << 40, 100).ids;
+        assert_eq!((ids(0), ids(5_000), ids(50_000)), (1_000, 5_000, 10_000));
     }
 
     proptest! {
+        /// Ten seconds each, the newest first: what it says of any history is what a list would.
+        #[test]
+        fn a_meter_agrees_with_a_plain_list(
+            steps in prop::collection::vec((0u64..40, 0i64..100), 1..60), later in 0u64..700,
+        ) {
+            let (mut meter, mut now) = (Meter::new(at(0)), 0);
+            let mut used: Vec<(u64, i64)> = Vec::new();
+            for (pause, ids) in steps {
+                now += pause;
+                meter.add(ids, at(now));
+                used.push((now / 10, ids));
+            }
+            now += later;
+            let mean = |buckets: u64| {
+                let oldest = now / 10 + 1 - buckets;
+                let ids: i64 = used.iter().filter(|(bucket, _)| *bucket >= oldest).map(|(_, ids)| ids).sum();
+                ids as f64 / (buckets * 10) as f64
+            };
+            let known = (now / 10 + 1).min(30);
+            prop_assert_eq!(meter.per_second(at(now)), mean(known).max(mean(known.min(2))));
+        }
+
         #[test]
         fn a_target_is_at_most_a_64th_of_what_is_left_but_a_block(
             forecast in 0i64.., left in 0i64.., block in 1i64..1_000_000,

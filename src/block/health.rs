@@ -107,6 +107,7 @@ mod tests {
             backoff.failed(ms(5000), 1.0);
             assert_eq!(backoff.wait(ms(5000)), Some(ms(expected)));
         }
+        assert_eq!(backoff.failures(), 6);
         backoff.failed(ms(5000), 0.0);
         assert_eq!(backoff.wait(ms(5000)), Some(ms(500)));
         assert_eq!(backoff.wait(ms(5500)), None);
@@ -119,5 +120,10 @@ mod tests {
         let down = PodHealth::Down { retry_at: ms(10) };
         assert!(!down.usable() && !down.heartbeat_due(ms(9)) && down.heartbeat_due(ms(10)));
         assert!(PodHealth::Unknown.heartbeat_due(ms(0)) && !PodHealth::Unknown.usable());
+        let refused = PodHealth::Refused { retry_at: ms(10) };
+        assert!(!refused.usable() && !refused.heartbeat_due(ms(9)));
+        assert!(PodHealth::Up.usable() && PodHealth::Up.heartbeat_due(ms(0)));
+        let names = [&PodHealth::Up, &PodHealth::Unknown, &down, &refused].map(PodHealth::name);
+        assert_eq!(names, ["up", "down", "down", "refused"]);
     }
 }

@@ -106,4 +106,22 @@ mod tests {
         line.forget(|caller| *caller == 'c');
         assert_eq!((line.ids(), line.len(), stash.ids()), (0, 0, 2));
     }
+
+    #[test]
+    fn who_leaves_takes_its_wish_along() {
+        let mut line = Line::default();
+        assert!(line.is_empty() && line.front().is_none());
+        for (count, caller) in [(1, 'a'), (2, 'b'), (4, 'c'), (8, 'd'), (16, 'e')] {
+            line.join(count, caller);
+        }
+        assert_eq!((line.front(), line.len(), line.is_empty()), (Some(&'a'), 5, false));
+        assert_eq!((line.leave(), line.ids()), (Some((1, 'a')), 30));
+        assert_eq!((line.leave_last(), line.ids()), (Some('e'), 14));
+        line.forget(|caller| *caller == 'c');
+        assert_eq!((line.ids(), line.first(), line.len()), (10, Some(2), 2));
+        let mut stash = Stash::default();
+        stash.put(Range::hold(Span::new(1, 20).unwrap(), 1, Arc::default()), Tier::Pods);
+        assert_eq!(line.serve(&mut stash).map(|(caller, _)| caller), Some('b'));
+        assert_eq!(line.ids(), 8);
+    }
 }

@@ -64,3 +64,6 @@ impl Tier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

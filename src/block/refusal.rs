@@ -104,3 +104,32 @@ impl Refusal {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_all_that_it_was_told() {
+        let refusal =
+            Refusal::new(Reason::LedgerBusy, "the line is full").with("waiting", 7).with("limit", "9");
+        assert_eq!(
+            (refusal.reason.name(), refusal.to_string().as_str()),
+            ("LEDGER_BUSY", "the line is full")
+        );
+        assert_eq!(refusal.metadata, [("waiting", "7".to_owned()), ("limit", "9".to_owned())]);
+        assert_eq!(refusal.retry_after, None);
+        let wait = Duration::from_secs(2);
+        assert_eq!(refusal.clone().retry_after(wait), Refusal { retry_after: Some(wait), ..refusal });
+    }
+
+    #[test]
+    fn who_wants_less_may_get_something_where_something_is_left() {
+        let refused = |reason| Refusal::new(reason, "");
+        assert!(refused(Reason::SequenceExhausted).leaves_some());
+        assert!(refused(Reason::SequenceRateCapped).with("cap", 0).with("allowed", 5).leaves_some());
+        assert!(!refused(Reason::SequenceRateCapped).with("cap", 5).with("allowed", 0).leaves_some());
+        assert!(!refused(Reason::SequenceRateCapped).leaves_some());
+        assert!(!refused(Reason::LedgerBusy).with("allowed", 5).leaves_some());
+    }
+}

@@ -72,4 +72,17 @@ mod tests {
         }
         assert_eq!(size.cover(7, 1000.0), 300_000);
     }
+
+    #[test]
+    fn doubt_is_forgotten_once_the_most_is_granted_again() {
+        let mut size = GrantSize::new(Duration::ZERO, 1, 1_000);
+        size.in_doubt();
+        size.granted(499);
+        assert_eq!(size.capped(1, 5_000), 998);
+        size.granted(998);
+        assert_eq!(size.capped(1, 5_000), 5_000);
+        size.in_doubt();
+        size.granted(500);
+        assert_eq!(size.capped(1, 5_000), 5_000, "twice that is the most");
+    }
 }

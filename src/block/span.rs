@@ -127,6 +127,13 @@ mod tests {
         assert_eq!((last.last(), last.join(last)), (i64::MAX, None));
     }
 
+    #[test]
+    fn a_span_lies_within_bounds_that_it_touches() {
+        let span = Span::new(10, 5).unwrap();
+        assert!(span.within(10, 14) && span.within(1, 20));
+        assert!(!span.within(11, 14) && !span.within(10, 13));
+    }
+
     proptest! {
         #[test]
         fn an_entry_reads_back_as_what_was_written(first in 1i64.., count in 1i64..) {

@@ -184,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_over_counts_as_memory() {
+        let tally = Arc::default();
+        let mut stash = Stash::default();
+        assert!(stash.is_empty() && stash.take(0).is_none());
+        stash.put(range(1, 5, &tally), Tier::Ledger);
+        assert!(!stash.is_empty());
+        stash.settle();
+        assert_eq!(stash.take(2).unwrap().tier, Tier::Memory);
+        let all = stash.take_up_to(7);
+        assert_eq!((all.tier, all.ranges[0].span()), (Tier::Memory, Span::new(3, 3).unwrap()));
+        stash.put(range(11, 5, &tally), Tier::Pods);
+        let drained: Vec<Span> = stash.drain().map(Range::issue).collect();
+        assert_eq!((drained, stash.ids()), (vec![Span::new(11, 5).unwrap()], 0));
+    }
+
+    #[test]
     fn what_was_granted_before_a_new_generation_is_discarded_whenever_it_comes() {
         let tally = Arc::default();
         let of =

@@ -81,6 +81,16 @@ mod tests {
     }
 
     #[test]
+    fn ascending_blocks_take_one_interval() {
+        let mut wire = Tripwire::new(2);
+        for first in [1, 100, 110, 120] {
+            wire.enter(span(first, 10)).unwrap();
+        }
+        assert_eq!(wire.enter(span(5, 1)), Err(span(1, 10)), "it is not forgotten");
+        assert_eq!(wire.enter(span(125, 1)), Err(span(100, 30)));
+    }
+
+    #[test]
     fn the_end_of_i64_is_no_edge() {
         let mut wire = Tripwire::default();
         wire.enter(span(i64::MAX - 1, 2)).unwrap();

@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_reads_back_and_what_cannot_be_read_says_nothing() {
+        let seen = [Witness { kind: Kind::Pod, name: "a".into(), stamp: Stamp::default(), silent: true }];
+        assert_eq!(from_text(&to_text(&seen)), seen);
+        assert_eq!(from_text("{\"newer\": 1}"), []);
+    }
+
+    #[test]
+    fn who_was_heard_within_a_minute_is_known_and_silent_after_three_seconds() {
+        let mut roll = Roll::default();
+        roll.hear([heard("a", 1, 3), heard("b", 1, 4), heard("c", 1, 60), gone("d", 1)], NOW);
+        assert_eq!(processes(&roll, NOW), "a1 b1? c1?");
+        assert_eq!(["a", "d", "e"].map(|name| roll.has_heard(name)), [true, true, false]);
+        roll.hear([heard("a", 2, 4), heard("b", 2, 6)], NOW);
+        assert_eq!(processes(&roll, NOW), "a2? b1? c1?", "pods count in whole seconds");
+    }
+
+    #[test]
     fn who_is_not_heard_any_more_is_remembered_for_a_minute() {
         let mut roll = Roll::default();
         roll.hear([heard("a", 1, 0), heard("b", 1, 0)], NOW);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use blockhouse::actor::process::Fatal;
+use blockhouse::block::Cause;
 use blockhouse::role::Roles;
 
 use crate::house::{House, settings, until, with};
@@ -75,6 +76,21 @@ fn what_a_panicking_allocator_held_is_discarded_and_counted() {
         until("the rest of the block is given up", || house.discarded() == 7).await;
         house.take_at_last(0, 3).await;
         house.assert_unique();
+    });
+}
+
+#[test]
+fn what_a_panicking_buffer_held_is_counted_as_that() {
+    let mut alone = settings();
+    alone.redis.pods.clear();
+    with(alone, Roles { allocator: true, hydrator: false }, LAST, async |house| {
+        house.take_at_last(0, 3).await;
+        let counters = house.running.process.metrics.sequence("tasks");
+        let reserve = counters.reserve_ids.load(Ordering::Relaxed);
+        assert!(reserve > 0, "the rest of the grant");
+        house.running.panic("buffer");
+        until("the reserve is given up", || house.discarded() == reserve).await;
+        assert_eq!(counters.tally.discarded(Cause::Panic), reserve.unsigned_abs());
     });
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use blockhouse::block::{Reason, Tier};
+use blockhouse::block::{Reason, Refusal, Tier};
 use blockhouse::ledger::LedgerError;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep};
 
 use crate::faults::Line;
@@ -213,5 +213,29 @@ fn an_exercise_leaves_the_reserve_alone() {
         assert_eq!(process.take(1, 10).await.unwrap().1, Tier::Ledger);
         assert_eq!(world.grants("exercise").await.len(), exercises + 1);
         assert!(reserve() >= kept, "it took from the reserve");
+    });
+}
+
+#[test]
+fn more_callers_than_may_wait_are_refused_at_once() {
+    let mut plan = settings();
+    // Of two workers: three at each, beside the one that asks.
+    plan.fallback.max_waiters = 6;
+    with(plan, 0, 1, async |world| {
+        let process = world.start("allocator", ALLOCATOR);
+        process.ready().await;
+        process.link.line.set(Line::Late(SECOND / 2));
+        let busy = |answer: &Result<_, Refusal>| {
+            answer.as_ref().is_err_and(|refusal| refusal.reason == Reason::LedgerBusy)
+        };
+        let later = async {
+            sleep(SECOND / 4).await;
+            assert!(busy(&process.take(0, 10).await), "the line is full");
+        };
+        let (answers, ()) = join(join_all((0..20).map(|_| process.take(0, 10))), later).await;
+        let refused = answers.iter().filter(|answer| busy(answer)).count();
+        let served = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!((served, refused), (4, 16));
+        world.assert_unique();
     });
 }

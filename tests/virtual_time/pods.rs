@@ -51,6 +51,34 @@ fn whichever_pod_has_blocks_is_found_and_each_is_asked_once() {
 }
 
 #[test]
+fn one_pod_left_among_dead_ones_serves_whosever_turn_it_is() {
+    with(settings(), 4, 1, async |world| {
+        let process = filled(&world).await;
+        world.pods[1..].iter().for_each(|pod| pod.set(Line::Refuses));
+        // Their heartbeats fail, so they are passed over.
+        sleep(10 * SECOND).await;
+        for turn in 0..5 {
+            assert_eq!(process.take(0, 1_000).await.unwrap().1, Tier::Pods, "at turn {turn}");
+        }
+        assert_eq!(world.grants("fallback").await.len(), 0);
+    });
+}
+
+#[test]
+fn every_pod_that_is_up_is_told_of_a_grant_before_it_is_used() {
+    with(settings(), 3, 1, async |world| {
+        // Nobody fills them, so the ledger answers.
+        let process = world.start("allocator", ALLOCATOR);
+        process.ready().await;
+        sleep(3 * SECOND).await;
+        let began = Instant::now();
+        assert_eq!(process.take(0, 500).await.unwrap().1, Tier::Ledger);
+        let told: Vec<_> = world.pods.iter().map(|pod| pod.asked_since("raise", began)).collect();
+        assert_eq!(told, [1, 1, 1]);
+    });
+}
+
+#[test]
 fn without_any_pod_the_ledger_is_asked_after_all_were_tried() {
     with(settings(), 4, 1, async |world| {
         let process = filled(&world).await;

@@ -100,3 +100,47 @@ impl fmt::Display for Quiet {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_cover_what_they_say() {
+        // Hours since Monday, 23 November 2026, 00:00 UTC.
+        let monday = 1_795_392_000;
+        for (text, inside, outside) in [
+            ("sat-sun", &[120, 143, 144, 167][..], &[0, 119, 168][..]),
+            ("22:00-06:00", &[22, 23, 0, 5, 24, 166, 168], &[6, 21, 30]),
+            ("sun 22:00-06:00", &[166, 167, 168, 173, 5], &[22, 24, 165, 174]),
+            ("fri-mon", &[0, 23, 96, 167], &[24, 95]),
+            ("mon 16:00-24:00", &[16, 23], &[15, 24]),
+            ("sat", &[120, 143], &[119, 144]),
+            ("mon-sun", &[0, 80, 167], &[]),
+            ("21:30-06:15", &[22, 6], &[21, 7]),
+        ] {
+            let quiet: Quiet = text.parse().unwrap();
+            assert_eq!(quiet.to_string(), text);
+            for (hours, expected) in [(inside, true), (outside, false)] {
+                for hour in hours {
+                    assert_eq!(quiet.covers(monday + hour * 3600), expected, "{text} at {hour}");
+                }
+            }
+        }
+        for wrong in [
+            "",
+            "mo",
+            "mon-",
+            "25:00-26:00",
+            "08:00",
+            "8:00-9:00",
+            "mon 08:00-08:00",
+            "mon tue",
+            "24:00-01:00",
+            "08:60-10:00",
+            "10:00-24:01",
+        ] {
+            assert!(wrong.parse::<Quiet>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -144,6 +144,28 @@ fn the_cache_outage_drill_needs_a_ledger_that_answers_and_caches_to_lose() {
 }
 
 #[test]
+fn the_ledger_is_a_target_where_it_answers_and_two_pods_are_left() {
+    let ledgers = [Fault::LedgerSlow, Fault::LedgerGone, Fault::SlotHeld];
+    all_refused(limits(), &Health { ledger_up: false, ..well() }, true, "doesn't answer anyhow", &ledgers);
+    let two_left = Health { pods: pods(&[true, false, true]), ..well() };
+    for fault in ledgers {
+        assert!(drills(limits()).consider(&by_hand(fault), &two_left, at(1), 0).is_ok(), "{fault}");
+    }
+}
+
+#[test]
+fn a_day_has_its_number_of_faults_and_terminations_have_a_pace_of_their_own() {
+    let mut drills = drills(Limits { per_day: 1, ..limits() });
+    let plan = drills.consider(&by_hand(Fault::PodGone), &well(), at(1), 0).unwrap();
+    drills.begin(plan, Requests::default(), at(1));
+    drills.end(Outcome::Done, at(31));
+    let last = at(DAY.as_secs());
+    assert!(refused(&drills, &by_hand(Fault::PodGone), &well(), last).why.contains("1 faults within a day"));
+    assert!(drills.consider(&by_hand(Fault::ProcessTerminated), &well(), last, 0).is_ok());
+    assert!(drills.consider(&by_hand(Fault::PodGone), &well(), at(DAY.as_secs() + 1), 0).is_ok());
+}
+
+#[test]
 fn another_process_of_the_cluster_has_its_drill_first() {
     let other = Health { other_drill: Some("ids-2".into()), ..well() };
     all_refused(limits(), &other, true, "ids-2 has a drill", &every_fault());
@@ -161,6 +183,8 @@ fn a_target_must_be_there_and_only_where_there_is_a_choice() {
     let aimed = |fault, target: &str| Wish { target: Some(target.into()), ..by_hand(fault) };
     let plan = drills.consider(&aimed(Fault::PodGone, "pod-1"), &well(), at(1), 0).unwrap();
     assert_eq!(plan.target.as_deref(), Some("pod-1"));
+    let drawn = drills.consider(&by_hand(Fault::PodGone), &well(), at(1), 5).unwrap();
+    assert_eq!(drawn.target.as_deref(), Some("pod-2"));
     for (fault, target, says) in [
         (Fault::PodGone, "pod-9", "pod-0, pod-1, pod-2"),
         (Fault::ActorPanic, "chaos", "buffer, router-0"),
@@ -176,6 +200,8 @@ fn nothing_lasts_longer_than_the_cap() {
     let long = |lasts| Wish { lasts: Some(lasts), ..by_hand(Fault::PodGone) };
     let refused_for = |limits, lasts| refused(&drills(limits), &long(lasts), &well(), at(1));
     assert!(refused_for(limits(), 301 * SECOND).why.contains("max_duration"));
+    let longest = drills(limits()).consider(&long(300 * SECOND), &well(), at(1), 0).unwrap();
+    assert_eq!(longest.lasts, 300 * SECOND);
     let boundless = Limits { max_duration: 100 * DAY, ..limits() };
     assert!(refused_for(boundless, LONGEST + SECOND).why.contains("max_duration"));
     assert!(!refused_for(limits(), Duration::ZERO).for_now);
@@ -191,7 +217,9 @@ fn one_runs_at_once_and_then_there_is_a_pause() {
     let outcome = drills.must_end(&well(), at(31)).unwrap();
     assert_eq!(outcome, Outcome::Done);
     drills.end(outcome, at(31));
-    assert!(refused(&drills, &by_hand(Fault::ActorPanic), &well(), at(630)).why.contains("chaos.pause"));
+    let too_soon = refused(&drills, &by_hand(Fault::ActorPanic), &well(), at(611));
+    assert!(too_soon.why.contains("chaos.pause: the next may come in 20s"), "{too_soon}");
+    assert!(refused(&drills, &by_hand(Fault::ActorPanic), &well(), at(630)).why.contains("in 1s"));
     assert!(drills.consider(&by_hand(Fault::ActorPanic), &well(), at(631), 0).is_ok());
 }
 
@@ -205,6 +233,7 @@ fn a_drill_ends_when_callers_or_the_group_suffer() {
     let then = |health: Health| drills.must_end(&health, at(2));
     let asked_more = |all: u64, failed: u64| Requests { all: 1_000 + all, failed: 500 + failed };
     assert_eq!(then(Health { requests: asked_more(19, 19), ..well() }), None, "too few to tell");
+    assert!(then(Health { requests: asked_more(20, 20), ..well() }).is_some(), "enough to tell");
     assert_eq!(then(Health { requests: asked_more(1_000, 10), ..well() }), None, "no more than the limit");
     for (health, says) in [
         (Health { requests: asked_more(1_000, 11), ..well() }, "1.1 % of requests fail"),
@@ -224,6 +253,8 @@ fn none_begins_while_requests_fail_anyhow() {
     let sick = Health { requests: Requests { all: 200, failed: 110 }, ..well() };
     assert!(refused(&drills, &by_hand(Fault::PodGone), &sick, at(1)).why.contains("10.0 % of requests fail"));
     drills.heed(sick.requests, at(2));
+    drills.heed(sick.requests, at(60));
+    assert!(drills.consider(&by_hand(Fault::PodGone), &sick, at(60), 0).is_err(), "a minute is not over");
     drills.heed(sick.requests, at(61));
     assert!(drills.consider(&by_hand(Fault::PodGone), &sick, at(61), 0).is_ok(), "that was a minute ago");
 }
@@ -283,29 +314,42 @@ fn the_schedule_picks_among_what_is_possible() {
 }
 
 #[test]
-fn hours_cover_what_they_say() {
-    // Hours since Monday, 00:00.
-    let monday = TUESDAY - 34 * 3600;
-    for (text, inside, outside) in [
-        ("sat-sun", &[120, 143, 144, 167][..], &[0, 119, 168][..]),
-        ("22:00-06:00", &[22, 23, 0, 5, 24, 166, 168], &[6, 21, 30]),
-        ("sun 22:00-06:00", &[166, 167, 168, 173, 5], &[22, 24, 165, 174]),
-        ("fri-mon", &[0, 23, 96, 167], &[24, 95]),
-        ("mon 16:00-24:00", &[16, 23], &[15, 24]),
-    ] {
-        let quiet: Quiet = text.parse().unwrap();
-        assert_eq!(quiet.to_string(), text);
-        for (hours, expected) in [(inside, true), (outside, false)] {
-            for hour in hours {
-                assert_eq!(quiet.covers(monday + hour * 3600), expected, "{text} at {hour}");
-            }
-        }
+fn faults_read_back_by_name_also_with_hyphens() {
+    for (name, fault) in Fault::NAMED {
+        assert_eq!((fault.to_string(), name.replace('_', "-").parse()), ((*name).to_owned(), Ok(*fault)));
     }
-    for wrong in
-        ["", "mo", "mon-", "25:00-26:00", "08:00", "8:00-9:00", "mon 08:00-08:00", "mon tue", "24:00-01:00"]
-    {
-        assert!(wrong.parse::<Quiet>().is_err(), "{wrong}");
+    let said = "pod".parse::<Fault>().unwrap_err();
+    assert!(said.starts_with("'pod' is no fault: say one of actor_panic, pod_refused"), "{said}");
+    let meanings: std::collections::BTreeSet<_> = every_fault().into_iter().map(Fault::meaning).collect();
+    assert_eq!((meanings.len(), Fault::PodSlow.meaning()), (Fault::NAMED.len(), "one pod answers late"));
+    assert_eq!((By::Hand.name(), By::Schedule.name()), ("hand", "schedule"));
+    let instant: Vec<Fault> = every_fault().into_iter().filter(|fault| fault.is_instant()).collect();
+    assert_eq!(instant, [Fault::ActorPanic, Fault::ProcessTerminated]);
+}
+
+#[test]
+fn drills_are_numbered_and_the_newest_are_kept() {
+    let mut drills = drills(Limits { dry_run: true, ..limits() });
+    assert_eq!((drills.limits().dry_run, drills.stopped()), (true, None));
+    for number in 1..=HISTORY_MAX as u64 + 2 {
+        let plan = drills.consider(&by_hand(Fault::PodGone), &well(), at(number), 0).unwrap();
+        assert_eq!(drills.begin(plan, Requests::default(), at(number)), Begun { number });
     }
+    let numbers: Vec<u64> = drills.history().map(|record| record.number).collect();
+    assert_eq!(numbers, (3..=HISTORY_MAX as u64 + 2).collect::<Vec<_>>());
+    drills.stop("enough", at(500));
+    assert_eq!(drills.stopped(), Some(&Stopped { why: "enough".into(), at: at(500) }));
+}
+
+#[test]
+fn the_schedule_keeps_its_time_and_says_what_it_wants_where_nothing_is_possible() {
+    let mut drills = drills(Limits { terminate_every: Duration::ZERO, ..limits() });
+    let ill = Health { serving: false, ..well() };
+    assert_eq!(drills.due(&ill, at(3_599), 0.5, 0), None);
+    assert_eq!(drills.due(&ill, at(3_600), 0.5, 1), Some(Wish::scheduled(Fault::PodRefused)));
+    drills.postpone(Fault::PodRefused, at(3_600), 0.5);
+    assert_eq!(drills.due(&ill, at(4_199), 0.5, 0), None);
+    assert!(drills.due(&ill, at(4_200), 0.5, 0).is_some());
 }
 
 /// One thing that happens to a process with drills.

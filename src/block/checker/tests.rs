@@ -205,3 +205,62 @@ fn the_same_ids_of_two_sequences_are_no_duplicates() {
     expect(&checker, &[]);
     assert_eq!(checker.issued("users"), 10);
 }
+
+#[test]
+fn what_was_asked_for_before_a_move_is_not_stale() {
+    let mut checker = Checker::default();
+    checker.moved("tasks", 50, SECOND * 2);
+    checker.moved("tasks", 20, SECOND * 3);
+    let ask = |checker: &mut Checker, id: i64, since: u32| {
+        let spans = [span(id, 1)];
+        let (since, at) = (SECOND * since, SECOND * 9);
+        checker.answered(&Answer { sequence: "tasks", asked: 1, spans: &spans, by: None, since, at });
+    };
+    ask(&mut checker, 1, 1);
+    ask(&mut checker, 51, 3);
+    expect(&checker, &[]);
+    ask(&mut checker, 50, 2);
+    ask(&mut checker, 49, 3);
+    expect(&checker, &[Rule::Stale, Rule::Stale]);
+    assert_eq!((checker.greatest("tasks"), checker.greatest("users")), (51, 0));
+}
+
+#[test]
+fn a_request_may_end_at_its_deadline() {
+    let mut checker = Checker::default();
+    checker.ended(SECOND, SECOND);
+    expect(&checker, &[]);
+    checker.ended(SECOND, SECOND * 5 / 2);
+    expect(&checker, &[Rule::Late]);
+    let said = checker.violations()[0].to_string();
+    assert_eq!(said, "after its deadline: a request ended 1.5s after its deadline (at 2.500 s)");
+}
+
+#[test]
+fn of_many_violations_the_first_are_kept_and_all_are_counted() {
+    let mut checker = Checker::default();
+    (0..60).for_each(|number| checker.violated(Rule::Stuck, SECOND, number.to_string()));
+    let kept: Vec<String> = checker.violations().iter().map(|violation| violation.what.clone()).collect();
+    assert_eq!(kept, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!((checker.counts().violations, checker.verdict(&Least::default())), (60, Verdict::Violated));
+}
+
+#[test]
+fn every_part_of_a_balance_counts() {
+    let part = |of: &mut Balance, number: usize| match number {
+        0 => of.in_pods += 1,
+        1 => of.held += 1,
+        2 => of.discarded += 1,
+        3 => of.in_doubt += 1,
+        4 => of.crashed += 1,
+        _ => of.with_pods += 1,
+    };
+    let mut whole = Balance::default();
+    for number in 0..6 {
+        (0..1 << number).for_each(|_| part(&mut whole, number));
+    }
+    whole.granted = 63 + 10;
+    assert_eq!(whole.check(10), Ok(()));
+    let said = whole.check(9).unwrap_err();
+    assert!(said.starts_with("73 granted, but 72 = 9 issued + 1 in pods + 2 held + 4 discarded"), "{said}");
+}
