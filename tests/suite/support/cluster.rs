@@ -120,6 +120,12 @@ impl Plan {
         self
     }
 
+    /// The same for a setting that those before and behind it win over.
+    pub fn set_first(mut self, setting: &str) -> Plan {
+        self.settings.insert(0, setting.to_owned());
+        self
+    }
+
     /// On another cluster's ledger, with its sequences; what callers of both are given is checked together.
     pub fn beside(mut self, other: &Cluster) -> Plan {
         self.beside = Some((other.ledger().url(), other.checker.clone()));
@@ -262,11 +268,15 @@ impl Cluster {
     /// Waits until every pod holds blocks of every sequence, but no longer than this.
     pub async fn filled_within(&self, deadline: Duration) {
         wait::until(deadline, "every pod holds blocks of every sequence", async || {
-            let full =
-                |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
-            self.pods.iter().map(pod_ids).all(full)
+            (0..self.pods.len()).all(|pod| self.is_filled(pod))
         })
         .await;
+    }
+
+    /// Whether a pod holds blocks of every sequence.
+    pub fn is_filled(&self, pod: usize) -> bool {
+        let held = pod_ids(&self.pods[pod]);
+        self.sequences.iter().all(|sequence| held.contains_key(sequence))
     }
 
     /// A load on all allocators and sequences.

@@ -136,6 +136,11 @@ impl Process {
         child.wait().expect("an own child");
     }
 
+    /// How it ended, if it did so by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().expect("an own child"))
+    }
+
     /// Waits for its end.
     pub async fn exit(&mut self, deadline: Duration) -> ExitStatus {
         let mut status = None;
