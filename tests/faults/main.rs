@@ -6,14 +6,23 @@
 #[path = "../suite/support/mod.rs"]
 mod support;
 
+mod account;
+mod cancels;
 mod command;
+mod edges;
 mod field;
 mod judge;
+mod patterns;
+mod pauses;
+mod proxies;
 mod reach;
+mod releases;
 mod schedule;
+mod sizes;
 mod soak;
 mod strike;
 mod traffic;
+mod trial;
 mod windows;
 
 use std::process::ExitCode;

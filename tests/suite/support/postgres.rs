@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::NoTls;
 
@@ -65,6 +66,12 @@ impl Postgres {
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The id of the process that all others of the server come from.
+    pub fn pid(&self) -> Pid {
+        let server = self.server.as_ref().expect("the server runs");
+        i32::try_from(server.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     /// Where its configuration and its data are.

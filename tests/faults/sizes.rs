@@ -1,0 +1,62 @@
+//! The size of blocks is changed again and again under load: no answer fails for it, and new blocks have the new size.
+
+use std::time::{Duration, Instant};
+
+use blockhouse::block::Span;
+
+use crate::command::{Asked, Part};
+use crate::field::{Field, comes_about};
+use crate::trial::{Trial, failures};
+
+/// IDs in a block, in this order; the last are greater than what a hydrator lays in for a pod.
+const SIZES: [i64; 10] = [7, 4_096, 100, 50_000, 1, 1_000, 33, 250_000, 10, 1_000];
+
+/// Until the first block of a new size lies in a pod: those before it must be used first.
+const LAID_IN: Duration = Duration::from_secs(60);
+
+pub async fn run(asked: &Asked) -> Part {
+    let mut part = Part::new("sizes", Instant::now());
+    let trial = Trial::on(Field::start(3, 2, 1).await, asked.seed);
+    let cluster = &trial.field.cluster;
+    let mut failed = 0;
+    for size in asked.some(SIZES.to_vec()) {
+        part.cases += 1;
+        let before = trial.counts();
+        let changed = tokio::task::block_in_place(|| {
+            cluster.command(&["sequence", "set", "tasks", "--block-size", &size.to_string(), "--yes"])
+        });
+        if !changed.status.success() {
+            part.fail(format!("{size}: {}", String::from_utf8_lossy(&changed.stderr)));
+            continue;
+        }
+        let laid_in =
+            comes_about(LAID_IN, async || tokio::task::block_in_place(|| lies_in_a_pod(&trial.field, size)));
+        if !laid_in.await {
+            part.fail(format!("no block of {size} came into a pod"));
+        }
+        for allocator in 0..trial.field.allocators.len() {
+            if !trial.answers(allocator, 100).await {
+                part.fail(format!("{size}: allocator {allocator} answers nothing"));
+            }
+            let (failures, too_many) = failures(before[allocator], trial.counts()[allocator]);
+            failed += failures;
+            if too_many {
+                part.fail(format!("{size}: {failures} failures at allocator {allocator}"));
+            }
+        }
+    }
+    part.figure(format!("{failed} requests failed meanwhile"));
+    trial.end(part).await
+}
+
+/// Whether the newest blocks of a pod have this size.
+fn lies_in_a_pod(field: &Field, size: i64) -> bool {
+    field.cluster.pods.iter().any(|pod| {
+        let lists = pod.try_run::<Vec<String>>(&["KEYS", "*:tasks:*"]).unwrap_or_default();
+        let ends = |list: &String| {
+            ["0", "-1"].into_iter().filter_map(move |at| pod.try_run::<String>(&["LINDEX", list, at]).ok())
+        };
+        let mut blocks = lists.iter().flat_map(ends).filter_map(|entry| entry.parse::<Span>().ok());
+        blocks.any(|block| block.count() == size)
+    })
+}
