@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use crate::command::{Asked, Part};
 use crate::field::Field;
 use crate::judge::Judge;
+use crate::support::Cluster;
 use crate::support::caller::{Caller, Outcome, Transport};
-use crate::support::cluster::Cluster;
 use crate::traffic::DEADLINE;
 use crate::trial;
 
@@ -67,14 +67,7 @@ async fn call(
         let (count, sequence) = (rng.u32(1..=97), ["tasks", "comments"][rng.usize(..2)]);
         let since = Instant::now();
         judge.asked();
-        let ask = pin!(caller.ask(sequence, count, DEADLINE));
-        let outcome = match rng.bool() {
-            true => Patient { ask, steps: rng.u32(1..STEPS) }.await,
-            false => {
-                let patience = Duration::from_micros(rng.u64(0..4_000));
-                tokio::time::timeout(patience, ask).await.ok()
-            }
-        };
+        let outcome = ask(&mut caller, sequence, count, &mut rng).await;
         let given_up = outcome.is_none();
         let outcome = outcome.unwrap_or_else(|| Outcome::Lost("gave up".to_owned()));
         judge.ended(allocator, sequence, count, since, &outcome);
@@ -85,6 +78,18 @@ async fn call(
         }
     }
     gave_up
+}
+
+/// What came of it, if the caller lived to see it.
+async fn ask(caller: &mut Caller, sequence: &str, count: u32, rng: &mut Rng) -> Option<Outcome> {
+    let ask = pin!(caller.ask(sequence, count, DEADLINE));
+    match rng.bool() {
+        true => Patient { ask, steps: rng.u32(1..STEPS) }.await,
+        false => {
+            let patience = Duration::from_micros(rng.u64(0..4_000));
+            tokio::time::timeout(patience, ask).await.ok()
+        }
+    }
 }
 
 /// Goes along for so many steps.

@@ -172,9 +172,8 @@ fn tell(asked: &Asked, parts: &[Part]) -> ExitCode {
         let Part { name, took, cases, failed, figures, .. } = part;
         println!("{name:<10} {cases:>8} {failed:>7} {:>8.1}  {figures}", took.as_secs_f64());
     }
-    let (cases, failed) = parts.iter().fold((0, 0), |(cases, failed), part| {
-        (cases + part.cases, failed + part.failed)
-    });
+    let (cases, failed) =
+        parts.iter().fold((0, 0), |(cases, failed), part| (cases + part.cases, failed + part.failed));
     println!("{} passed, {failed} failed", cases.saturating_sub(failed));
     if failed == 0 && cases > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

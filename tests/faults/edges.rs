@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use crate::command::{Asked, Part};
 use crate::field::Field;
 use crate::judge::Judge;
+use crate::support::Cluster;
 use crate::support::caller::{Caller, Outcome, Transport};
-use crate::support::cluster::Cluster;
 use crate::traffic::DEADLINE;
 use crate::trial;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use blockhouse::block::Cause;
 
-use crate::support::cluster::{Cluster, Plan};
+use crate::support::Cluster;
+use crate::support::cluster::Plan;
 use crate::support::metrics::Metrics;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
@@ -60,8 +61,7 @@ impl Field {
     /// The same, of another plan that has a ledger and starts no process; its own settings win.
     pub async fn start_as(plan: Plan, allocators: usize, hydrators: usize) -> Field {
         let plan = SETTINGS.iter().rev().fold(plan, |plan, setting| plan.set_first(setting));
-        let mut field =
-            Field { allocators: Vec::new(), hydrators: Vec::new(), cluster: plan.start().await };
+        let mut field = Field { allocators: Vec::new(), hydrators: Vec::new(), cluster: plan.start().await };
         for number in 1..=hydrators {
             let member = field.member(&format!("hydrator-{number}"), "hydrator");
             field.hydrators.push(member);
@@ -83,11 +83,9 @@ impl Field {
     pub fn member(&self, name: &str, role: &str) -> Member {
         let pods: Vec<Proxy> = self.cluster.pods.iter().map(|pod| Proxy::to(pod.port())).collect();
         let ledger = Proxy::to(self.cluster.ledger().port());
-        let urls: Vec<String> =
-            pods.iter().map(|pod| format!("redis://127.0.0.1:{}", pod.port())).collect();
+        let urls: Vec<String> = pods.iter().map(|pod| format!("redis://127.0.0.1:{}", pod.port())).collect();
         let to_pods = format!("redis.pods={urls:?}");
-        let to_ledger =
-            format!("ledger.url=\"postgres://postgres@127.0.0.1:{}/postgres\"", ledger.port());
+        let to_ledger = format!("ledger.url=\"postgres://postgres@127.0.0.1:{}/postgres\"", ledger.port());
         let process = self.cluster.process_with(name, role, &[&to_pods, &to_ledger]);
         let front = Proxy::to(process.port());
         Member { process, front, pods, ledger }

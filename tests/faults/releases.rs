@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{Asked, Part};
 use crate::field::Field;
-use crate::support::cluster::Cluster;
+use crate::support::Cluster;
 use crate::support::process::PRESENT;
 use crate::trial::{Trial, failures};
 
@@ -39,13 +39,8 @@ pub async fn run(asked: &Asked) -> Part {
     let mut trial = Trial::on(trial_field, asked.seed);
     // What the present release needs of the ledger, it brings.
     let config = trial.field.cluster.config().to_owned();
-    let migrated = crate::support::process::run(&[
-        "ledger",
-        "migrate",
-        "--yes",
-        "--config",
-        &config.to_string_lossy(),
-    ]);
+    let migrated =
+        crate::support::process::run(&["ledger", "migrate", "--yes", "--config", &config.to_string_lossy()]);
     if !migrated.status.success() {
         part.fail(format!("ledger migrate: {}", String::from_utf8_lossy(&migrated.stderr)));
     }

@@ -41,7 +41,8 @@ struct Open {
 
 pub async fn run(seed: u64, lasts: Duration) -> Part {
     let began = Instant::now();
-    let (judge, mut striker) = (Judge::new(), Striker::new(Field::start(SIZE.pods, SIZE.allocators, SIZE.hydrators).await));
+    let (judge, mut striker) =
+        (Judge::new(), Striker::new(Field::start(SIZE.pods, SIZE.allocators, SIZE.hydrators).await));
     let traffic = Traffic::on(&striker.field, CALLERS, PACE, seed, &judge);
     let fired = play(&mut striker, &judge, Schedule::of(seed, SIZE), lasts).await;
     recover(&striker, &judge).await;

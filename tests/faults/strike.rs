@@ -209,6 +209,5 @@ fn members(field: &mut Field) -> impl Iterator<Item = (Victim, &mut Member)> {
     let allocators = field.allocators.iter_mut().enumerate();
     let hydrators = field.hydrators.iter_mut().enumerate();
     let allocators = allocators.map(|(number, member)| (Victim::Process(Who::Allocator(number)), member));
-    allocators
-        .chain(hydrators.map(|(number, member)| (Victim::Process(Who::Hydrator(number)), member)))
+    allocators.chain(hydrators.map(|(number, member)| (Victim::Process(Who::Hydrator(number)), member)))
 }

@@ -38,7 +38,9 @@ impl Windows {
 
     /// An allocator answered with IDs.
     pub fn served(&mut self, by: usize) {
-        self.open.values_mut().for_each(|window| drop(window.served.insert(by)));
+        for window in self.open.values_mut() {
+            window.served.insert(by);
+        }
     }
 
     /// A fault is over; what to say if the rule was broken.

@@ -28,15 +28,16 @@ pub enum Mode {
 
 impl From<Mode> for Toxics {
     fn from(mode: Mode) -> Toxics {
+        let (up, down) = match mode {
+            Mode::Pass => (None, None),
+            Mode::Blackhole => (Some(Toxic::Blackhole), Some(Toxic::Blackhole)),
+            Mode::Reset => (Some(Toxic::Reset), Some(Toxic::Reset)),
+            Mode::DropReplies => (None, Some(Toxic::Drop)),
+            Mode::Latency(latency) => (None, Some(Toxic::Latency(latency))),
+        };
         let mut toxics = Toxics::default();
-        let mut both = |toxic| [Way::Up, Way::Down].map(|way| toxics.add(way, toxic));
-        match mode {
-            Mode::Pass => {}
-            Mode::Blackhole => drop(both(Toxic::Blackhole)),
-            Mode::Reset => drop(both(Toxic::Reset)),
-            Mode::DropReplies => toxics.add(Way::Down, Toxic::Drop),
-            Mode::Latency(latency) => toxics.add(Way::Down, Toxic::Latency(latency)),
-        }
+        up.into_iter().for_each(|toxic| toxics.add(Way::Up, toxic));
+        down.into_iter().for_each(|toxic| toxics.add(Way::Down, toxic));
         toxics
     }
 }
