@@ -53,10 +53,9 @@ pub async fn run(asked: &Asked) -> Part {
 fn lies_in_a_pod(field: &Field, size: i64) -> bool {
     field.cluster.pods.iter().any(|pod| {
         let lists = pod.try_run::<Vec<String>>(&["KEYS", "*:tasks:*"]).unwrap_or_default();
-        let ends = |list: &String| {
-            ["0", "-1"].into_iter().filter_map(move |at| pod.try_run::<String>(&["LINDEX", list, at]).ok())
-        };
-        let mut blocks = lists.iter().flat_map(ends).filter_map(|entry| entry.parse::<Span>().ok());
+        let end = |list: &String, at: &str| pod.try_run::<String>(&["LINDEX", list, at]).ok();
+        let ends = lists.iter().flat_map(|list| ["0", "-1"].map(|at| end(list, at)));
+        let mut blocks = ends.flatten().filter_map(|entry| entry.parse::<Span>().ok());
         blocks.any(|block| block.count() == size)
     })
 }

@@ -137,7 +137,8 @@ pub async fn carry(
         }
         let Ok(count @ 1..) = read else { return };
         let mut fate = Fate { lost: closed, slice: count };
-        for toxic in toxics.borrow().on(way).to_vec() {
+        let lying = toxics.borrow().on(way).to_vec();
+        for toxic in lying {
             counts.touch();
             if toxic == Toxic::Reset {
                 return;
