@@ -1,11 +1,12 @@
 //! Whether every ID that the ledger granted is with a caller, in a pod, or discarded with a cause: to the unit.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blockhouse::block::Cause;
+use rustix::process::Signal;
 
-use crate::field::Field;
+use crate::field::{Field, Member};
 use crate::judge::Judge;
 use crate::support::metrics::Metrics;
 
@@ -31,8 +32,7 @@ pub async fn balance(field: &mut Field, judge: &Judge) -> Result<String, String>
     let mut gone: BTreeMap<&str, Gone> = BTreeMap::new();
     // Hydrators first: what they have in hand goes to the pods, and nothing new is laid in.
     for member in field.hydrators.iter_mut().chain(&mut field.allocators) {
-        let name = member.process.name().to_owned();
-        let metrics = member.metrics().await.ok_or_else(|| format!("{name} doesn't tell its metrics"))?;
+        let metrics = last_words(member).await?;
         for sequence in &sequences {
             let gone = gone.entry(sequence).or_default();
             gone.given += count(&metrics, "blockhouse_allocated_ids_total", &[("sequence", sequence)]);
@@ -40,10 +40,6 @@ pub async fn balance(field: &mut Field, judge: &Judge) -> Result<String, String>
                 |labels: &[(&str, &str)]| count(&metrics, "blockhouse_discarded_ids_total", labels);
             gone.discarded += discarded(&[("sequence", sequence)]);
             gone.in_doubt += discarded(&[("sequence", sequence), ("cause", Cause::InDoubt.name())]);
-        }
-        let status = member.process.terminate(DRAINED).await;
-        if status.code() != Some(0) {
-            return Err(format!("{name} ended with {status}"));
         }
     }
     let mut told = Vec::new();
@@ -65,6 +61,24 @@ pub async fn balance(field: &mut Field, judge: &Judge) -> Result<String, String>
         told.push(sum);
     }
     Ok(told.join("; "))
+}
+
+/// Ends a process in order. What it counted last: the admin port is the last to close, so hardly anything can escape.
+async fn last_words(member: &mut Member) -> Result<Metrics, String> {
+    let name = member.process.name().to_owned();
+    let mut last = member.metrics().await;
+    member.process.signal(Signal::TERM);
+    let deadline = Instant::now() + DRAINED;
+    loop {
+        last = member.metrics().await.or(last);
+        match member.process.ended() {
+            Some(status) if status.success() => break,
+            Some(status) => return Err(format!("{name} ended with {status}")),
+            None if Instant::now() > deadline => return Err(format!("{name} doesn't end")),
+            None => {}
+        }
+    }
+    last.ok_or_else(|| format!("{name} doesn't tell its metrics"))
 }
 
 fn count(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> i128 {

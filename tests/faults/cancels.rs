@@ -27,6 +27,8 @@ pub async fn run(asked: &Asked) -> Part {
     let mut part = Part::new("cancels", Instant::now());
     part.cases = CALLERS / asked.share;
     let plan = Cluster::new().pods(3).postgres().sequence("tasks").sequence("comments");
+    // Time enough that hardly a push or pop is in doubt: what is in doubt can hide what is lost.
+    let plan = plan.set("redis.timeout = '1s'");
     let plan = plan.set("hydrator.min_ids = 3000000").set("hydrator.max_ids = 3000000");
     let field = Field::start_as(plan, 2, 1).await;
     let (judge, mut rng, mut lines) = (Judge::new(), Rng::with_seed(asked.seed), JoinSet::new());

@@ -149,7 +149,7 @@ impl Judge {
         Seen {
             counts: inner.checker.counts(),
             refused: inner.refused.clone(),
-            longest_silence: inner.longest_silence.max(inner.silent_since.elapsed()),
+            longest_silence: inner.longest_silence,
             intervals: inner.checker.intervals(),
             windows: (inner.windows.closed, inner.windows.judged),
             violations: inner.checker.violations().to_vec(),
