@@ -67,12 +67,11 @@ async fn call(
     for _ in 0..requests {
         // So many different numbers that the answer to another shows by its length.
         let (count, sequence) = (rng.u32(1..=97), ["tasks", "comments"][rng.usize(..2)]);
-        let since = Instant::now();
-        judge.asked();
+        let question = judge.asked(allocator, sequence, count);
         let outcome = ask(&mut caller, sequence, count, &mut rng).await;
         let given_up = outcome.is_none();
         let outcome = outcome.unwrap_or_else(|| Outcome::Lost("gave up".to_owned()));
-        judge.ended(allocator, sequence, count, since, &outcome);
+        judge.ended(question, &outcome);
         gave_up += u64::from(given_up);
         // HTTP/1.1 can't go on after an answer that nobody reads; HTTP/2 must.
         if matches!(outcome, Outcome::Lost(_)) && (transport == Transport::Http || !given_up) {

@@ -96,10 +96,9 @@ async fn use_up(field: &Field, judge: &Judge, sequence: &str) -> Result<(), Stri
 async fn take(mut caller: Caller, allocator: usize, sequence: String, judge: Judge) -> Result<(), String> {
     let (mut count, mut refused) = (997, 0);
     while refused < BELIEVED {
-        let since = Instant::now();
-        judge.asked();
+        let question = judge.asked(allocator, &sequence, count);
         let outcome = caller.ask(&sequence, count, DEADLINE).await;
-        judge.ended(allocator, &sequence, count, since, &outcome);
+        judge.ended(question, &outcome);
         match outcome {
             Outcome::Given { .. } => refused = 0,
             Outcome::Refused { reason, .. } if reason == "SEQUENCE_EXHAUSTED" => {

@@ -24,6 +24,8 @@ struct Inner {
     able: BTreeSet<usize>,
     /// Answers and fruitless tries of each allocator.
     of: BTreeMap<usize, (u64, u64)>,
+    /// Requests made and ended while their allocator could reach a tier, and those of them that were answered.
+    while_able: (u64, u64),
     refused: BTreeMap<String, u64>,
     /// Since somebody was answered last.
     silent_since: Instant,
@@ -33,12 +35,23 @@ struct Inner {
 /// What a report says of a run.
 pub struct Seen {
     pub counts: Counts,
+    /// Requests made and ended while their allocator could reach a tier, and those of them that were answered.
+    pub while_able: (u64, u64),
     pub refused: BTreeMap<String, u64>,
     pub longest_silence: Duration,
     pub intervals: usize,
     /// Fault windows that are over, and those of them that the rule of [`Windows`] speaks of.
     pub windows: (u64, u64),
     pub violations: Vec<Violation>,
+}
+
+/// A request under way.
+pub struct Question<'a> {
+    allocator: usize,
+    sequence: &'a str,
+    count: u32,
+    able: bool,
+    since: Instant,
 }
 
 impl Judge {
@@ -50,21 +63,30 @@ impl Judge {
             windows: Windows::default(),
             able: BTreeSet::new(),
             of: BTreeMap::new(),
+            while_able: (0, 0),
             refused: BTreeMap::new(),
             silent_since: began,
             longest_silence: Duration::ZERO,
         })))
     }
 
-    /// A request is about to be made.
-    pub fn asked(&self) {
-        self.inner().checker.asked();
+    /// A request for `count` IDs is about to be made.
+    pub fn asked<'a>(&self, allocator: usize, sequence: &'a str, count: u32) -> Question<'a> {
+        let mut inner = self.inner();
+        inner.checker.asked();
+        let able = inner.able.contains(&allocator);
+        Question { allocator, sequence, count, able, since: Instant::now() }
     }
 
-    /// What came of a request for `count` IDs that was made at `since`.
-    pub fn ended(&self, allocator: usize, sequence: &str, count: u32, since: Instant, outcome: &Outcome) {
+    /// What came of it.
+    pub fn ended(&self, question: Question<'_>, outcome: &Outcome) {
+        let Question { allocator, sequence, count, able, since } = question;
         let (now, mut inner) = (Instant::now(), self.inner());
         let inner = &mut *inner;
+        if able && inner.able.contains(&allocator) {
+            inner.while_able.0 += 1;
+            inner.while_able.1 += u64::from(matches!(outcome, Outcome::Given { .. }));
+        }
         let (answered, fruitless) = inner.of.entry(allocator).or_default();
         match outcome {
             Outcome::Given { spans, .. } => {
@@ -114,7 +136,7 @@ impl Judge {
         inner.able = able;
     }
 
-    /// Bounds of a sequence, once its last ID is known.
+    /// A promise was broken that others look after.
     pub fn broken(&self, rule: Rule, what: String) {
         let mut inner = self.inner();
         let at = inner.began.elapsed();
@@ -148,6 +170,7 @@ impl Judge {
         let inner = self.inner();
         Seen {
             counts: inner.checker.counts(),
+            while_able: inner.while_able,
             refused: inner.refused.clone(),
             longest_silence: inner.longest_silence,
             intervals: inner.checker.intervals(),
@@ -166,10 +189,10 @@ impl Judge {
 pub fn canary_dies() -> bool {
     let range = Span::new(1_000, 10).expect("a range");
     let given = Outcome::Given { spans: vec![range], tier: String::new() };
-    let (twice, now) = (Judge::new(), Instant::now());
-    twice.ended(0, "canary", 10, now, &given);
+    let twice = Judge::new();
+    twice.ended(twice.asked(0, "canary", 10), &given);
     let once = twice.verdict(&Least::default());
-    twice.ended(1, "canary", 10, now, &given);
+    twice.ended(twice.asked(1, "canary", 10), &given);
     let broken = |rule| move |violation: &Violation| violation.rule == rule;
     let notices_twice = once == Verdict::Passed
         && twice.verdict(&Least::default()) == Verdict::Violated

@@ -55,11 +55,11 @@ pub async fn run(asked: &Asked) -> Part {
             }
         }
         now = step;
-        for allocator in 0..2 {
+        for (allocator, before) in before.into_iter().enumerate() {
             if !trial.answers(allocator, ANSWERS).await {
                 part.fail(format!("{step:?}: allocator {allocator} answers nothing"));
             }
-            failed += failures(before[allocator], trial.counts()[allocator]).0;
+            failed += failures(before, trial.counts()[allocator]).0;
         }
         if !trial.recovers().await {
             part.fail(format!("{step:?}: not all serve"));

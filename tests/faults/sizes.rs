@@ -34,11 +34,11 @@ pub async fn run(asked: &Asked) -> Part {
         if !laid_in.await {
             part.fail(format!("no block of {size} came into a pod"));
         }
-        for allocator in 0..trial.field.allocators.len() {
+        for (allocator, before) in before.into_iter().enumerate() {
             if !trial.answers(allocator, 100).await {
                 part.fail(format!("{size}: allocator {allocator} answers nothing"));
             }
-            let (failures, too_many) = failures(before[allocator], trial.counts()[allocator]);
+            let (failures, too_many) = failures(before, trial.counts()[allocator]);
             failed += failures;
             if too_many {
                 part.fail(format!("{size}: {failures} failures at allocator {allocator}"));

@@ -178,6 +178,11 @@ fn tell(
         counts.unknown,
         seen.longest_silence.as_secs_f64()
     );
+    let (able, served) = seen.while_able;
+    println!(
+        "asked of an allocator that could reach a tier all the while: {able}, answered {served} ({:.3} %)",
+        100.0 * served as f64 / able.max(1) as f64
+    );
     let (closed, judged) = seen.windows;
     println!(
         "{closed} fault windows, {judged} of them with an allocator able to answer throughout; {} intervals remembered",

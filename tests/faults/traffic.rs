@@ -1,6 +1,6 @@
 //! Callers that ask all the time, each at one allocator, and tell the judge whatever they are told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::sync::watch;
@@ -77,11 +77,10 @@ async fn call(mut habits: Habits, judge: Judge, stopped: watch::Receiver<bool>) 
 
 /// One request, with everything that the judge must know of it.
 pub async fn ask(caller: &mut Caller, allocator: usize, sequence: &str, count: u32, judge: &Judge) {
-    let since = Instant::now();
-    judge.asked();
+    let question = judge.asked(allocator, sequence, count);
     let asked = tokio::time::timeout(DEADLINE + MORE, caller.ask(sequence, count, DEADLINE)).await;
     let outcome = asked.unwrap_or_else(|_| Outcome::Lost("no answer in time".to_owned()));
-    judge.ended(allocator, sequence, count, since, &outcome);
+    judge.ended(question, &outcome);
     if matches!(outcome, Outcome::Lost(_)) {
         caller.hang_up();
     }
