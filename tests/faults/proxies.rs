@@ -61,7 +61,11 @@ pub async fn run(asked: &Asked) -> Part {
         wait::pass(LASTS).await;
         proxy.heal(way, toxic);
         let after = trial.counts();
-        fired += u64::from(proxy.touched() > touched);
+        if proxy.touched() > touched {
+            fired += 1;
+        } else {
+            part.say(format!("{name} touched nothing"));
+        }
         for (allocator, (before, after)) in before.into_iter().zip(after).enumerate() {
             let (failures, too_many) = failures(before, after);
             failed += failures;
