@@ -18,30 +18,33 @@ pub async fn run(asked: &Asked) -> Part {
     let mut part = Part::new("sizes", Instant::now());
     let trial = Trial::on(Field::start(3, 2, 1).await, asked.seed);
     let cluster = &trial.field.cluster;
-    let mut failed = 0;
+    let (mut failed, mut was) = (0, 1_000);
     for size in asked.some(SIZES.to_vec()) {
+        let name = format!("blocks of {size} instead of {was}");
+        was = size;
         part.cases += 1;
         let before = trial.counts();
         let changed = tokio::task::block_in_place(|| {
             cluster.command(&["sequence", "set", "tasks", "--block-size", &size.to_string(), "--yes"])
         });
         if !changed.status.success() {
-            part.fail(format!("{size}: {}", String::from_utf8_lossy(&changed.stderr)));
+            part.fail(format!("{name}: {}", String::from_utf8_lossy(&changed.stderr)));
             continue;
         }
         let laid_in =
             comes_about(LAID_IN, async || tokio::task::block_in_place(|| lies_in_a_pod(&trial.field, size)));
         if !laid_in.await {
-            part.fail(format!("no block of {size} came into a pod"));
+            let in_pods = cluster.in_pods("tasks");
+            part.fail(format!("{name}: none came into a pod; {in_pods} IDs lie there"));
         }
         for (allocator, before) in before.into_iter().enumerate() {
             if !trial.answers(allocator, 100).await {
-                part.fail(format!("{size}: allocator {allocator} answers nothing"));
+                part.fail(format!("{name}: allocator {allocator} answers nothing"));
             }
             let (failures, too_many) = failures(before, trial.counts()[allocator]);
             failed += failures;
             if too_many {
-                part.fail(format!("{size}: {failures} failures at allocator {allocator}"));
+                part.fail(format!("{name}: {failures} failures at allocator {allocator}"));
             }
         }
     }
