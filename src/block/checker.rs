@@ -290,6 +290,11 @@ impl Checker {
         self.sequences.get(sequence).and_then(|account| account.issued.greatest()).unwrap_or(0)
     }
 
+    /// Intervals in which issued IDs are remembered: what memory grows with.
+    pub fn intervals(&self) -> usize {
+        self.sequences.values().map(|account| account.issued.spans().count()).sum()
+    }
+
     /// A process sends a request to the ledger, while `under_way` others of its own have not ended.
     pub fn to_ledger(&mut self, process: u32, what: &str, under_way: usize, at: Duration) {
         if under_way > 0 {

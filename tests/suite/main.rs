@@ -1,6 +1,7 @@
 //! The suite against real servers: PostgreSQL, Redis, and the binary itself. Run by `tests/run`; plain `cargo test` leaves it out.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[allow(dead_code, reason = "tests/faults uses it too, and needs another part of it")]
 mod support;
 
 #[path = "../wire/mod.rs"]

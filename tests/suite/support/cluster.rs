@@ -32,6 +32,7 @@ pub struct Plan {
     hydrators: usize,
     sequences: Vec<String>,
     settings: Vec<String>,
+    binary: Option<PathBuf>,
     /// The ledger of another cluster, and what callers of both are given.
     beside: Option<(String, Checker)>,
 }
@@ -49,6 +50,7 @@ pub struct Cluster {
     /// Everything that callers of [`Cluster::load`] are given.
     pub checker: Checker,
     sequences: Vec<String>,
+    binary: PathBuf,
     config: PathBuf,
     folder: TempDir,
 }
@@ -120,6 +122,18 @@ impl Plan {
         self
     }
 
+    /// The same for a setting that those before and behind it win over.
+    pub fn set_first(mut self, setting: &str) -> Plan {
+        self.settings.insert(0, setting.to_owned());
+        self
+    }
+
+    /// Of another release's binary.
+    pub fn binary(mut self, binary: &Path) -> Plan {
+        self.binary = Some(binary.to_owned());
+        self
+    }
+
     /// On another cluster's ledger, with its sequences; what callers of both are given is checked together.
     pub fn beside(mut self, other: &Cluster) -> Plan {
         self.beside = Some((other.ledger().url(), other.checker.clone()));
@@ -168,6 +182,7 @@ impl Plan {
             ledger_proxy,
             checker: checker.unwrap_or_default(),
             sequences: self.sequences,
+            binary: self.binary.unwrap_or_else(|| PathBuf::from(process::PRESENT)),
             config,
             folder,
         };
@@ -219,20 +234,20 @@ impl Cluster {
         let fixed = ["--role", role, "--config", &config].into_iter();
         let own = settings.iter().flat_map(|setting| ["--set", *setting]);
         let arguments: Vec<String> = fixed.chain(own).map(str::to_owned).collect();
-        Process::start(name, self.folder.path(), &arguments)
+        Process::start_of(&self.binary, name, self.folder.path(), &arguments)
     }
 
     /// The same, with a configuration file of its own behind the cluster's.
     pub fn process_from(&self, name: &str, role: &str, file: &Path) -> Process {
         let (config, file) = (self.config.to_string_lossy(), file.to_string_lossy());
         let arguments = ["--role", role, "--config", &config, "--config", &file].map(str::to_owned);
-        Process::start(name, self.folder.path(), &arguments)
+        Process::start_of(&self.binary, name, self.folder.path(), &arguments)
     }
 
     /// Runs a command with the cluster's configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
         let config = self.config.to_string_lossy();
-        process::run(&[arguments, &["--config", &config]].concat())
+        process::run_of(&self.binary, &[arguments, &["--config", &config]].concat())
     }
 
     /// The same, and panics unless it exits with 0. Gives what it printed.
@@ -262,11 +277,15 @@ impl Cluster {
     /// Waits until every pod holds blocks of every sequence, but no longer than this.
     pub async fn filled_within(&self, deadline: Duration) {
         wait::until(deadline, "every pod holds blocks of every sequence", async || {
-            let full =
-                |held: BTreeMap<_, _>| self.sequences.iter().all(|sequence| held.contains_key(sequence));
-            self.pods.iter().map(pod_ids).all(full)
+            (0..self.pods.len()).all(|pod| self.is_filled(pod))
         })
         .await;
+    }
+
+    /// Whether a pod holds blocks of every sequence.
+    pub fn is_filled(&self, pod: usize) -> bool {
+        let held = pod_ids(&self.pods[pod]);
+        self.sequences.iter().all(|sequence| held.contains_key(sequence))
     }
 
     /// A load on all allocators and sequences.
@@ -320,6 +339,11 @@ impl Cluster {
     /// IDs of the sequence that lie in the pods' present lists.
     pub fn in_pods(&self, sequence: &str) -> i64 {
         self.pods.iter().map(|pod| pod_ids(pod).get(sequence).copied().unwrap_or(0)).sum()
+    }
+
+    /// The configuration of all its processes.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     pub fn sequences(&self) -> &[String] {

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use tempfile::{NamedTempFile, TempDir};
 use tokio_postgres::NoTls;
 
@@ -65,6 +66,12 @@ impl Postgres {
     /// Where it listens, on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The id of the process that all others of the server come from.
+    pub fn pid(&self) -> Pid {
+        let server = self.server.as_ref().expect("the server runs");
+        i32::try_from(server.id()).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     /// Where its configuration and its data are.
@@ -124,6 +131,17 @@ impl Postgres {
     /// Ends it at once, as a crash would.
     pub fn crash(&mut self) {
         self.end("QUIT");
+    }
+
+    /// `kill -9` for all its processes at once, as when its machine fails.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        // Stopped first: nobody is born between the look and the end.
+        kill("STOP", &[server.id()]);
+        kill("KILL", &family(server.id()));
+        let _ = server.wait();
+        // It had no chance to take this away, and it says that the server is ready.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
     }
 
     /// Lets nobody in any more: the first half of a smart shutdown. Those who are connected are served on.

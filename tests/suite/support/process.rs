@@ -14,17 +14,23 @@ use super::{http, wait};
 /// Long enough for a start on a busy machine.
 const READY: Duration = Duration::from_secs(20);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_blockhouse");
+/// The binary that was built with the tests.
+pub const PRESENT: &str = env!("CARGO_BIN_EXE_blockhouse");
 
 /// Runs a command to its end.
 pub fn run(arguments: &[&str]) -> Output {
-    let mut command = command();
-    command.args(arguments).stdin(Stdio::null());
-    command.output().expect("the binary was built with the tests")
+    run_of(Path::new(PRESENT), arguments)
 }
 
-fn command() -> Command {
-    let mut command = Command::new(BINARY);
+/// The same with another binary.
+pub fn run_of(binary: &Path, arguments: &[&str]) -> Output {
+    let mut command = command(binary);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().expect("there is such a binary")
+}
+
+fn command(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     forget_settings(&mut command);
     command
 }
@@ -40,6 +46,7 @@ fn forget_settings(command: &mut Command) {
 /// One `blockhouse serve`. Dropped, it is killed; dropped by a panic, it shows its log.
 pub struct Process {
     name: String,
+    binary: PathBuf,
     arguments: Vec<String>,
     /// Started by this line of a shell, where it isn't started directly.
     shell: Option<&'static str>,
@@ -52,16 +59,28 @@ pub struct Process {
 impl Process {
     /// Starts `serve` with `arguments` on ports of its own; its log goes to `folder`.
     pub fn start(name: &str, folder: &Path, arguments: &[String]) -> Process {
-        Process::start_by(None, name, folder, arguments)
+        Process::start_of(Path::new(PRESENT), name, folder, arguments)
+    }
+
+    /// The same with another binary.
+    pub fn start_of(binary: &Path, name: &str, folder: &Path, arguments: &[String]) -> Process {
+        Process::start_by(binary, None, name, folder, arguments)
     }
 
     /// The same for a process whose files are to be limited in size: too long a write is an error, as on a full disk, and no
     /// signal that ends it.
     pub fn start_without_file_signals(name: &str, folder: &Path, arguments: &[String]) -> Process {
-        Process::start_by(Some(r#"trap "" XFSZ; exec "$0" "$@""#), name, folder, arguments)
+        let shell = Some(r#"trap "" XFSZ; exec "$0" "$@""#);
+        Process::start_by(Path::new(PRESENT), shell, name, folder, arguments)
     }
 
-    fn start_by(shell: Option<&'static str>, name: &str, folder: &Path, arguments: &[String]) -> Process {
+    fn start_by(
+        binary: &Path,
+        shell: Option<&'static str>,
+        name: &str,
+        folder: &Path,
+        arguments: &[String],
+    ) -> Process {
         let (grpc, admin) = (wait::free_port(), wait::free_port());
         let own = [
             format!("instance=\"{name}\""),
@@ -73,7 +92,8 @@ impl Process {
         let arguments =
             ["serve".to_owned()].into_iter().chain(own).chain(arguments.iter().cloned()).collect();
         let log = folder.join(format!("{name}.log"));
-        let mut process = Process { name: name.to_owned(), arguments, shell, grpc, admin, log, child: None };
+        let (name, binary) = (name.to_owned(), binary.to_owned());
+        let mut process = Process { name, binary, arguments, shell, grpc, admin, log, child: None };
         process.start_again();
         process
     }
@@ -83,15 +103,21 @@ impl Process {
         assert!(self.child.is_none(), "{} still runs", self.name);
         let log: File =
             OpenOptions::new().create(true).append(true).open(&self.log).expect("its folder exists");
-        let mut command = command();
+        let mut command = command(&self.binary);
         if let Some(line) = self.shell {
             command = Command::new("sh");
-            command.args(["-c", line, BINARY]);
+            command.args(["-c", line]).arg(&self.binary);
             forget_settings(&mut command);
         }
         let child =
             command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        self.child = Some(child.expect("the binary was built with the tests"));
+        self.child = Some(child.expect("there is such a binary"));
+    }
+
+    /// The same with another binary.
+    pub fn start_again_as(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+        self.start_again();
     }
 
     /// The port of gRPC and JSON.
@@ -139,6 +165,11 @@ impl Process {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("an own child that wasn't waited for");
         child.wait().expect("an own child");
+    }
+
+    /// How it ended, if it did so by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().expect("an own child"))
     }
 
     /// Waits for its end.

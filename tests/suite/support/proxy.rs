@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-/// What becomes of the bytes.
+use super::toxics::{Toxic, Toxics, Way, carry, until};
+
+/// The usual faults; [`Proxy::poison`] gives more of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Everything goes through.
@@ -26,28 +26,67 @@ pub enum Mode {
     Latency(Duration),
 }
 
+impl From<Mode> for Toxics {
+    fn from(mode: Mode) -> Toxics {
+        let (up, down) = match mode {
+            Mode::Pass => (None, None),
+            Mode::Blackhole => (Some(Toxic::Blackhole), Some(Toxic::Blackhole)),
+            Mode::Reset => (Some(Toxic::Reset), Some(Toxic::Reset)),
+            Mode::DropReplies => (None, Some(Toxic::Drop)),
+            Mode::Latency(latency) => (None, Some(Toxic::Latency(latency))),
+        };
+        let mut toxics = Toxics::default();
+        up.into_iter().for_each(|toxic| toxics.add(Way::Up, toxic));
+        down.into_iter().for_each(|toxic| toxics.add(Way::Down, toxic));
+        toxics
+    }
+}
+
 /// A TCP proxy on a thread of its own.
 pub struct Proxy {
     port: u16,
-    mode: watch::Sender<Mode>,
+    toxics: watch::Sender<Toxics>,
     servers: watch::Sender<Vec<SocketAddr>>,
     counts: Arc<Counts>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What happened on a line so far.
 #[derive(Default)]
-struct Counts {
+pub struct Counts {
     connections: AtomicU64,
     sent_bytes: AtomicU64,
     dropped_bytes: AtomicU64,
+    touched: AtomicU64,
     arrivals: Mutex<Vec<Instant>>,
+}
+
+impl Counts {
+    /// A toxic had an effect.
+    pub fn touch(&self) {
+        self.touched.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes got through.
+    pub fn passed(&self, way: Way, bytes: usize) {
+        if way == Way::Up {
+            self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes were lost.
+    pub fn lost(&self, way: Way, bytes: usize) {
+        if way == Way::Down {
+            self.dropped_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Proxy {
     /// To a port of this machine, in [`Mode::Pass`].
     pub fn to(port: u16) -> Proxy {
-        let (mode, modes) = watch::channel(Mode::Pass);
+        let (toxics, lying) = watch::channel(Toxics::default());
         let (servers, behind) = watch::channel(addresses(&[port]));
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, bound) = std::sync::mpsc::channel();
@@ -62,12 +101,12 @@ impl Proxy {
                 tokio::select! {
                     biased;
                     _ = stopped => {}
-                    () = accept(listener, behind, modes, shared) => {}
+                    () = accept(listener, behind, lying, shared) => {}
                 }
             });
         });
         let port = bound.recv().expect("the proxy binds");
-        Proxy { port, mode, servers, counts, stop: Some(stop), thread: Some(thread) }
+        Proxy { port, toxics, servers, counts, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
@@ -76,7 +115,27 @@ impl Proxy {
 
     /// From now on, for all connections.
     pub fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.toxics.send_replace(mode.into());
+    }
+
+    /// One more toxic lies on the line, for all connections.
+    pub fn poison(&self, way: Way, toxic: Toxic) {
+        self.toxics.send_modify(|toxics| toxics.add(way, toxic));
+    }
+
+    /// One of these toxics is taken away.
+    pub fn heal(&self, way: Way, toxic: Toxic) {
+        self.toxics.send_modify(|toxics| toxics.remove(way, toxic));
+    }
+
+    /// Whether nothing lies on the line.
+    pub fn is_clean(&self) -> bool {
+        *self.toxics.borrow() == Toxics::default()
+    }
+
+    /// How often a toxic had an effect so far: on a piece of data, or on a connection.
+    pub fn touched(&self) -> u64 {
+        self.counts.touched.load(Ordering::Relaxed)
     }
 
     /// New connections lead to these ports from now on, one after the other.
@@ -122,7 +181,7 @@ fn addresses(ports: &[u16]) -> Vec<SocketAddr> {
 async fn accept(
     listener: TcpListener,
     servers: watch::Receiver<Vec<SocketAddr>>,
-    modes: watch::Receiver<Mode>,
+    toxics: watch::Receiver<Toxics>,
     counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
@@ -132,14 +191,14 @@ async fn accept(
             servers[nth % servers.len()]
         };
         counts.arrivals.lock().expect("no holder panics").push(Instant::now());
-        tokio::spawn(connection(client, server, modes.clone(), counts.clone()));
+        tokio::spawn(connection(client, server, toxics.clone(), counts.clone()));
     }
 }
 
 async fn connection(
     client: TcpStream,
     server: SocketAddr,
-    mut modes: watch::Receiver<Mode>,
+    mut toxics: watch::Receiver<Toxics>,
     counts: Arc<Counts>,
 ) {
     client.set_zero_linger().expect("a socket option");
@@ -147,44 +206,11 @@ async fn connection(
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (up, down) = (modes.clone(), modes.clone());
+    let (up, down) = (toxics.clone(), toxics.clone());
     tokio::select! {
         biased;
-        _ = modes.wait_for(|mode| *mode == Mode::Reset) => {}
-        () = pump(from_client, to_server, up, &counts, false) => {}
-        () = pump(from_server, to_client, down, &counts, true) => {}
-    }
-}
-
-/// Both ends are dropped when it returns.
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut modes: watch::Receiver<Mode>,
-    counts: &Counts,
-    replies: bool,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await;
-        // Not even an end gets through a black hole.
-        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::Blackhole).await.map(|mode| *mode) else {
-            return;
-        };
-        let Ok(count @ 1..) = read else { return };
-        match mode {
-            Mode::DropReplies if replies => {
-                counts.dropped_bytes.fetch_add(count as u64, Ordering::Relaxed);
-                continue;
-            }
-            Mode::Latency(latency) if replies => tokio::time::sleep(latency).await,
-            _ => {}
-        }
-        if to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
-        if !replies {
-            counts.sent_bytes.fetch_add(count as u64, Ordering::Relaxed);
-        }
+        () = until(&mut toxics, Toxics::cuts) => counts.touch(),
+        () = carry(from_client, to_server, up, Way::Up, &counts) => {}
+        () = carry(from_server, to_client, down, Way::Down, &counts) => {}
     }
 }

@@ -26,6 +26,11 @@ pub fn until(
     }
 }
 
+/// Lets time pass: only for the pace of a load or of a schedule of faults.
+pub async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
 /// A port of the loopback address that nobody listens on. Taken from below the ports that the system gives to
 /// outgoing connections, at random, so that tests that run at the same time don't meet.
 pub fn free_port() -> u16 {
