@@ -140,8 +140,8 @@ fn the_schedule_goes_through_the_faults_one_after_the_other() {
     scheduled.chaos.pause = Duration::from_secs(30);
     scheduled.chaos.terminate_every = Duration::from_secs(40 * 60);
     with(scheduled, async |world| {
-        // The last moment, and the drill that may be running then.
-        for minute in 0..66 {
+        // Within sixty, and it is tried again while another drill is in its way.
+        for minute in 0..90 {
             let running = world.chaos().running.map(|drill| drill.number);
             let open: Vec<_> =
                 world.chaos().history.into_iter().filter(|drill| drill.ended.is_none()).collect();
@@ -151,10 +151,10 @@ fn the_schedule_goes_through_the_faults_one_after_the_other() {
         }
         assert!(*world.drain.borrow(), "once in forty minutes, give or take twenty");
         let history = world.chaos().history;
-        assert!((10..=30).contains(&history.len()), "{} drills in an hour", history.len());
+        assert!((15..=45).contains(&history.len()), "{} drills in an hour and a half", history.len());
         assert!(history.iter().all(|drill| drill.by == "schedule"));
         let terminated = history.iter().filter(|drill| drill.fault == "process_terminated").count();
-        assert!((1..=3).contains(&terminated), "{terminated} times in an hour");
+        assert!((1..=4).contains(&terminated), "{terminated} times in an hour and a half");
         let kinds: BTreeSet<_> = history.iter().map(|drill| &drill.fault).collect();
         assert!(kinds.len() > 4, "{kinds:?}");
     });

@@ -138,7 +138,7 @@ async fn recover(world: &Rc<World>) {
             for row in &rows {
                 // What is nearly used up may be used up by the time.
                 if row.facts.last - row.granted > 10_000_000 && row.facts.halted.is_none() {
-                    waits.push(serves(world, Rc::clone(&process), worker, row.facts.name.to_string()));
+                    waits.push(serves(world, process.slot, worker, row.facts.name.to_string()));
                 }
             }
         }
@@ -147,17 +147,20 @@ async fn recover(world: &Rc<World>) {
     join_all((0..world.schedule.clusters.len()).map(|cluster| fills(world, cluster))).await;
 }
 
-async fn serves(world: &Rc<World>, process: Rc<crate::world::Process>, worker: usize, sequence: String) {
+/// Whoever is in the slot by then: an operator may restart what was there.
+async fn serves(world: &Rc<World>, slot: usize, worker: usize, sequence: String) {
     let until = Instant::now() + PATIENCE;
-    let mut last = String::new();
-    while Instant::now() < until && !process.over.get() {
-        match callers::ask(world, &process, worker, &sequence, 1, SECOND * 2).await {
-            Ok(()) => return,
-            Err(why) => last = why,
+    let mut last = "nobody is there".to_owned();
+    while Instant::now() < until {
+        if let Some(process) = world.present(slot) {
+            match callers::ask(world, &process, worker, &sequence, 1, SECOND * 2).await {
+                Ok(()) => return,
+                Err(why) => last = format!("process {}: {why}", process.number),
+            }
         }
         sleep(SECOND / 4).await;
     }
-    let what = format!("process {} worker {worker} doesn't serve {sequence}: {last}", process.number);
+    let what = format!("worker {worker} in slot {slot} doesn't serve {sequence}: {last}");
     let mut journal = world.journal.lock();
     let at = journal.now();
     journal.checker.violated(Rule::Stuck, at, what);
