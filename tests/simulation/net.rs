@@ -159,8 +159,8 @@ impl Net {
         let state = &mut *self.state();
         let cluster = state.clusters[way.slot];
         let weathers = state.weathers.iter().filter(|(_, ways, _)| ways.hold(way, cluster));
-        let chances = weathers.map(|(_, _, weather)| weather.repeats).filter(|chance| *chance > 0);
-        chances.fold(false, |repeats, chance| state.rng.u16(..1000) < chance || repeats)
+        let mut chances = weathers.map(|(_, _, weather)| weather.repeats).filter(|chance| *chance > 0);
+        chances.any(|chance| state.rng.u16(..1000) < chance)
     }
 
     /// Ends all faults.

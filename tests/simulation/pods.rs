@@ -84,7 +84,7 @@ impl PodServer {
     pub fn restore(&self, lag: usize) -> bool {
         let (older, life) = (self.older(lag), self.server.life());
         let Some((token, popped)) = older.counter(&life) else { return false };
-        let known: Vec<Known> = self.state().known.iter().map(|counters| known(&counters, &life)).collect();
+        let known: Vec<Known> = self.state().known.iter().map(|counters| known(counters, &life)).collect();
         let Some(better) = known.into_iter().find(|known| known.token == token && known.popped > popped)
         else {
             return false;
