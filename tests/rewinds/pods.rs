@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blockhouse::block::Span;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::kinds::{Outcome, Pod};
 use crate::support::cluster::pod_in;
+use crate::support::process::Process;
 use crate::support::redis::{Redis, eventually};
-use crate::support::wait;
+use crate::support::{http, wait};
 use crate::trials::lists;
 use crate::world::World;
 
@@ -144,6 +146,12 @@ fn all_entries(pod: &Redis) -> Entries {
     found.into_iter().collect()
 }
 
+/// Nothing where it can't be had at this moment.
+async fn status(process: &Process) -> Value {
+    let answer = http::get(process.admin_port(), "/api/v1/status").await;
+    answer.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok()).unwrap_or_default()
+}
+
 /// Waits until processes use the pod, in its present life. Gives whether one refused it meanwhile.
 async fn used_again(world: &World, at: usize) -> bool {
     let port = world.cluster.pod_proxies[at].port();
@@ -152,7 +160,7 @@ async fn used_again(world: &World, at: usize) -> bool {
         let (mut all_use_it, mut processes) = (true, world.cluster.allocators.iter());
         let hydrators = world.cluster.hydrators.iter();
         for process in processes.by_ref().chain(hydrators) {
-            let pod = pod_in(&process.status().await, port);
+            let pod = pod_in(&status(process).await, port);
             refused |= pod["state"] == "refused";
             all_use_it &= pod["state"] == "up";
         }

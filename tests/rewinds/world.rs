@@ -32,6 +32,8 @@ impl World {
             .set("fallback.cover = \"1s\"")
             .set("fallback.min_ids = 1000")
             .set("fallback.max_ids = 100000")
+            // On a busy machine a pod that is only slow is not to pass for a dead one.
+            .set("redis.timeout = \"2s\"")
             .set("drain.delay = \"10ms\"")
             .set("log.level = \"info\"");
         let cluster = plan.start().await;
