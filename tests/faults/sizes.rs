@@ -24,11 +24,10 @@ pub async fn run(asked: &Asked) -> Part {
         was = size;
         part.cases += 1;
         let before = trial.counts();
-        let changed = tokio::task::block_in_place(|| {
-            cluster.command(&["sequence", "set", "tasks", "--block-size", &size.to_string(), "--yes"])
-        });
-        if !changed.status.success() {
-            part.fail(format!("{name}: {}", String::from_utf8_lossy(&changed.stderr)));
+        let text = size.to_string();
+        let set = ["sequence", "set", "tasks", "--block-size", &text, "--yes"];
+        if let Err(why) = trial.field.command(&set).await {
+            part.fail(format!("{name}: {why}"));
             continue;
         }
         let laid_in =
