@@ -1,6 +1,7 @@
 //! The command: which parts are run, and one table of what came of them.
 
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -116,7 +117,7 @@ pub fn main() -> ExitCode {
 
 fn run(part: &str, asked: &Asked, runtime: &Runtime) -> Option<Vec<Part>> {
     let lasts = |minutes: f64| Duration::from_secs_f64(minutes * 60.0);
-    let soak = |minutes| runtime.block_on(soak::run(asked.seed, lasts(minutes)));
+    let soak = |minutes| whole("soak", runtime, soak::run(asked.seed, lasts(minutes)));
     Some(match part {
         "soak" => vec![soak(asked.minutes)],
         "all" | "ci" => {
@@ -136,14 +137,25 @@ const PARTS: [&str; 7] = ["proxies", "pauses", "cancels", "patterns", "sizes", "
 
 fn one(part: &str, asked: &Asked, runtime: &Runtime) -> Option<Part> {
     Some(match part {
-        "proxies" => runtime.block_on(proxies::run(asked)),
-        "pauses" => runtime.block_on(pauses::run(asked)),
-        "cancels" => runtime.block_on(cancels::run(asked)),
-        "patterns" => runtime.block_on(patterns::run(asked)),
-        "sizes" => runtime.block_on(sizes::run(asked)),
-        "edges" => runtime.block_on(edges::run(asked)),
-        "releases" => runtime.block_on(releases::run(asked)),
+        "proxies" => whole("proxies", runtime, proxies::run(asked)),
+        "pauses" => whole("pauses", runtime, pauses::run(asked)),
+        "cancels" => whole("cancels", runtime, cancels::run(asked)),
+        "patterns" => whole("patterns", runtime, patterns::run(asked)),
+        "sizes" => whole("sizes", runtime, sizes::run(asked)),
+        "edges" => whole("edges", runtime, edges::run(asked)),
+        "releases" => whole("releases", runtime, releases::run(asked)),
         _ => return None,
+    })
+}
+
+/// Runs a part. Where a server doesn't start, or a caller panics, the part failed, and the next one has its turn.
+fn whole(name: &'static str, runtime: &Runtime, part: impl Future<Output = Part>) -> Part {
+    let began = Instant::now();
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(part))).unwrap_or_else(|_| {
+        let mut part = Part::new(name, began);
+        part.cases = 1;
+        part.fail("invalid: it panicked, as said above");
+        part.ended()
     })
 }
 

@@ -50,9 +50,11 @@ pub async fn run(asked: &Asked) -> Part {
             let name = format!("edge-{pods}-{number}");
             let [start, max, size] = [first, last, block].map(i64::to_string);
             let create = ["sequence", "create", &name, "--start", &start, "--max", &max];
-            tokio::task::block_in_place(|| {
-                field.cluster.succeed(&[&create[..], &["--block-size", &size, "--yes"]].concat())
-            });
+            let create = [&create[..], &["--block-size", &size, "--if-not-exists", "--yes"]].concat();
+            if let Err(why) = field.command(&create).await {
+                part.fail(why);
+                continue;
+            }
             let result = use_up(&field, &judge, &name).await;
             let (issued, greatest) = judge.issued(&name);
             let all = i128::from(*last) - i128::from(*first) + 1;

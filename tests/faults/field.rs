@@ -14,6 +14,9 @@ use crate::support::{http, wait};
 /// How long a first filling of the pods may take on a busy machine.
 const FILLED: Duration = Duration::from_secs(30);
 
+/// How long a command is tried.
+const COMMAND: Duration = Duration::from_secs(60);
+
 /// How long a look at a process may take.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -89,6 +92,17 @@ impl Field {
         let process = self.cluster.process_with(name, role, &[&to_pods, &to_ledger]);
         let front = Proxy::to(process.port());
         Member { process, front, pods, ledger }
+    }
+
+    /// Runs a command that may be run again, until it succeeds; a busy machine may need longer than its time-outs.
+    pub async fn command(&self, arguments: &[&str]) -> Result<(), String> {
+        let mut said = String::new();
+        let done = comes_about(COMMAND, async || {
+            let output = tokio::task::block_in_place(|| self.cluster.command(arguments));
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success()
+        });
+        if done.await { Ok(()) } else { Err(said) }
     }
 
     pub fn members(&self) -> impl Iterator<Item = &Member> {

@@ -8,7 +8,7 @@ use crate::command::{Asked, Part};
 use crate::field::{Field, comes_about};
 use crate::trial::{Trial, failures};
 
-/// IDs in a block, in this order; the last are greater than what a hydrator lays in for a pod.
+/// IDs in a block, in this order: up and down by far, and greater than what a pod is to hold.
 const SIZES: [i64; 10] = [7, 4_096, 100, 50_000, 1, 1_000, 33, 250_000, 10, 1_000];
 
 /// Until the first block of a new size lies in a pod: those before it must be used first.
@@ -24,11 +24,10 @@ pub async fn run(asked: &Asked) -> Part {
         was = size;
         part.cases += 1;
         let before = trial.counts();
-        let changed = tokio::task::block_in_place(|| {
-            cluster.command(&["sequence", "set", "tasks", "--block-size", &size.to_string(), "--yes"])
-        });
-        if !changed.status.success() {
-            part.fail(format!("{name}: {}", String::from_utf8_lossy(&changed.stderr)));
+        let text = size.to_string();
+        let set = ["sequence", "set", "tasks", "--block-size", &text, "--yes"];
+        if let Err(why) = trial.field.command(&set).await {
+            part.fail(format!("{name}: {why}"));
             continue;
         }
         let laid_in =
