@@ -94,6 +94,8 @@ struct SlotState {
     met: bool,
     /// Why it is closed, until a grant, or its facts, say that it is open.
     closed: Option<String>,
+    /// Why it must not be used though it is open, until its facts say otherwise.
+    refused: Option<String>,
     /// What an open ledger had forgotten when its facts were last read.
     forgot: Option<String>,
     /// Whether the pods were asked what they witnessed: before that no grant is asked for.
@@ -138,6 +140,7 @@ impl Slot {
             looked_up_at: None,
             met: false,
             closed: None,
+            refused: None,
             forgot: None,
             pods_heard: false,
         };
@@ -213,14 +216,20 @@ impl Slot {
         self.state.borrow().backoff.wait(self.process.now()).unwrap_or_default()
     }
 
+    /// Why it gives nothing at present, whoever asks, as it said last.
+    fn shut(&self) -> Option<LedgerError> {
+        let state = self.state.borrow();
+        let closed = state.closed.clone().map(LedgerError::Closed);
+        closed.or_else(|| state.refused.clone().map(LedgerError::Wrong))
+    }
+
     async fn grant(&self, ask: &Ask) -> Result<Range, Refusal> {
         let wait = self.wait();
         if !wait.is_zero() {
             return Err(refusal(&self.last_error(), Some(ask), wait));
         }
-        let closed = self.state.borrow().closed.clone();
-        if let Some(why) = closed.filter(|_| self.read_within(CLOSED_READ_EVERY)) {
-            return Err(refusal(&LedgerError::Closed(why), Some(ask), CLOSED_READ_EVERY));
+        if let Some(shut) = self.shut().filter(|_| self.read_within(CLOSED_READ_EVERY)) {
+            return Err(refusal(&shut, Some(ask), CLOSED_READ_EVERY));
         }
         let mut tries = 0;
         let error = loop {
@@ -457,11 +466,15 @@ impl Slot {
                 self.closed(&reason);
                 return Err(LedgerError::Closed(reason.to_string()));
             }
+            {
+                let mut state = self.state.borrow_mut();
+                (state.closed, state.refused) = (None, Some(why.clone()));
+            }
             let error = LedgerError::Wrong(why);
-            self.state.borrow_mut().closed = None;
             self.show("refused", Some(error.to_string()));
             return Err(error);
         }
+        self.state.borrow_mut().refused = None;
         Ok((life, state))
     }
 

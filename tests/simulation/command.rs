@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,14 +16,15 @@ use crate::schedule::Schedule;
 use crate::{selfcheck, shrink};
 
 const USAGE: &str = "\
-tests/simulate --seeds N         the seeds 1 to N
+tests/simulate --seeds N         the seeds 1 to N; with --from S, N from S on; with --until-failed, to the first that breaks a promise
 tests/simulate --seed S          one seed; with --only 3,7 no faults but these of its schedule
 tests/simulate --hours H         seeds from the clock on, for so many hours
 tests/simulate --rate            how much virtual time passes in a second, for a cluster of 3 allocators, 3 pods and 1 ledger
                --log FILE        writes what happened in the last seed
 tests/simulate                   checks the simulation itself, and a few seeds";
 
-const FLAGS: [&str; 6] = ["--seed", "--seeds", "--hours", "--rate", "--log", "--only"];
+const FLAGS: [&str; 8] =
+    ["--seed", "--seeds", "--hours", "--rate", "--log", "--only", "--from", "--until-failed"];
 
 /// What is asked for.
 #[derive(Default)]
@@ -34,6 +35,8 @@ struct Asked {
     only: Option<Vec<usize>>,
     log: Option<String>,
     rate: bool,
+    from: Option<u64>,
+    until_failed: bool,
 }
 
 pub fn main() -> ExitCode {
@@ -75,6 +78,8 @@ fn read(args: &[String]) -> Option<Asked> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rate" => asked.rate = true,
+            "--until-failed" => asked.until_failed = true,
+            "--from" => asked.from = Some(args.next()?.parse().ok()?),
             "--seed" => asked.seed = Some(args.next()?.parse().ok()?),
             "--seeds" => asked.seeds = Some(args.next()?.parse().ok()?),
             "--hours" => asked.hours = Some(args.next()?.parse().ok()?),
@@ -154,23 +159,27 @@ fn many(asked: &Asked) -> ExitCode {
     let until = asked.hours.map(|hours| began + Duration::from_secs_f64(hours * 3600.0));
     let first = match asked.hours {
         Some(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() << 20,
-        None => 1,
+        None => asked.from.unwrap_or(1),
     };
     let last = asked.seeds.map_or(u64::MAX, |seeds| first.saturating_add(seeds - 1));
     if asked.hours.is_some() {
         println!("from seed {first} on");
     }
     let (next, sums) = (AtomicU64::new(first), Mutex::new(Sums::default()));
+    let over = AtomicBool::new(false);
     let work = || loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed > last || until.is_some_and(|until| Instant::now() >= until) {
+        if seed > last || over.load(Ordering::Relaxed) || until.is_some_and(|until| Instant::now() >= until) {
             break;
         }
         let outcome = run(&Schedule::draw(seed), Watched::default());
         sums.lock().expect("nobody panics with it in hand").add(&outcome);
         if outcome.verdict != Verdict::Passed {
             tell_broken(seed, &outcome);
-            if outcome.verdict == Verdict::Violated {
+            if outcome.verdict == Verdict::Violated && asked.until_failed {
+                // The seeds before it are under way, and end.
+                over.store(true, Ordering::Relaxed);
+            } else if outcome.verdict == Verdict::Violated {
                 println!("{}", shrink::shrunk(&Schedule::draw(seed), &outcome));
             }
         }

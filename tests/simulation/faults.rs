@@ -254,6 +254,11 @@ async fn until_seen(world: &World, name: &'static str) {
     let Some((_, up_to)) = facts.granted.iter().find(|(of, _)| **of == *name) else { return };
     let until = Instant::now() + Duration::from_secs(15);
     while Instant::now() < until {
+        let Ok(present) = world.ledger().facts(None).await else { return };
+        if present.identity.life != facts.identity.life {
+            // It may have lost the change, and the command says so.
+            return;
+        }
         let clusters = world.ledger().seen().await.unwrap();
         let heard = clusters.iter().all(|cluster| has_heard(cluster, facts.catalogue.stamp));
         if heard && all_are_heard(world, &clusters) {

@@ -89,9 +89,15 @@ impl PodServer {
         else {
             return false;
         };
+        let present = self.server.snapshot();
         self.server.restore(older);
         let head = Head { nonce: String::new(), life: life.into(), known: better, scope: None, token: 1 };
-        self.server.execute(&head, &Op::Hello).is_ok()
+        let noticed = self.server.execute(&head, &Op::Hello).is_ok_and(|(proof, _)| proof.restored);
+        if !noticed {
+            // Nobody may use it at present, whatever its memory.
+            self.server.restore(present);
+        }
+        noticed
     }
 
     /// Remembers what it holds.

@@ -31,10 +31,18 @@ impl Wait {
     /// # Errors
     /// Who has not within that time; what was changed stays changed.
     pub async fn until_seen(&self, opened: &Opened, ui: &Ui, name: &str) -> Outcome {
-        let stamp = opened.read(opened.ledger.facts(None)).await?.catalogue.stamp;
+        let facts = opened.read(opened.ledger.facts(None)).await?;
+        let (life, stamp) = (facts.identity.life, facts.catalogue.stamp);
         let end = Instant::now() + self.wait;
         loop {
             let clusters = opened.read(opened.ledger.seen()).await?;
+            if opened.read(opened.ledger.facts(None)).await?.identity.life != life {
+                let line = format!(
+                    "the ledger began another life meanwhile, which may have lost the change: see 'blockhouse sequence show {name}', and \
+                     repeat the command if it is not in a later generation"
+                );
+                return Err(Failure::new(Exit::Failed, line));
+            }
             let missing: Vec<String> = clusters.iter().flat_map(|cluster| missing(cluster, stamp)).collect();
             // Where nobody ever led, nobody will say so in a moment.
             let mut behind = clusters.iter().filter(|cluster| !self::missing(cluster, stamp).is_empty());
