@@ -26,6 +26,8 @@ const UNKNOWN_NAMES_EVERY: Duration = Duration::from_secs(10);
 const OTHER: &str = "other";
 /// A closed ledger is read again at most once in this time.
 const CLOSED_READ_EVERY: Duration = Duration::from_secs(1);
+/// A ledger that forgot a generation is closed for it this often at most.
+const CONDEMNED_EVERY: Duration = Duration::from_secs(60);
 
 /// Asks for a grant.
 pub struct Ask {
@@ -98,6 +100,8 @@ struct SlotState {
     refused: Option<String>,
     /// What an open ledger had forgotten when its facts were last read.
     forgot: Option<String>,
+    /// When it was last condemned for that.
+    condemned_at: Option<Instant>,
     /// Whether the pods were asked what they witnessed: before that no grant is asked for.
     pods_heard: bool,
 }
@@ -142,6 +146,7 @@ impl Slot {
             closed: None,
             refused: None,
             forgot: None,
+            condemned_at: None,
             pods_heard: false,
         };
         Slot { process: Arc::clone(process), ledger, pods, state: state.into() }
@@ -223,6 +228,17 @@ impl Slot {
         closed.or_else(|| state.refused.clone().map(LedgerError::Wrong))
     }
 
+    /// What an open ledger has forgotten; to be condemned for it, but not again and again where that doesn't help.
+    fn forgot(&self) -> Option<LedgerError> {
+        let mut state = self.state.borrow_mut();
+        let what = state.forgot.take()?;
+        if state.condemned_at.is_some_and(|at| at.elapsed() < CONDEMNED_EVERY) {
+            return Some(LedgerError::Stale(what));
+        }
+        state.condemned_at = Some(Instant::now());
+        Some(LedgerError::Forgot(what))
+    }
+
     async fn grant(&self, ask: &Ask) -> Result<Range, Refusal> {
         let wait = self.wait();
         if !wait.is_zero() {
@@ -240,8 +256,8 @@ impl Slot {
                     if let Err(error) = self.read_facts().await {
                         break error;
                     }
-                    if let Some(what) = self.state.borrow_mut().forgot.take() {
-                        break LedgerError::Forgot(what);
+                    if let Some(error) = self.forgot() {
+                        break error;
                     }
                 }
                 Err(LedgerError::Closed(_)) if tries == 1 && !self.read_within(CLOSED_READ_EVERY) => {

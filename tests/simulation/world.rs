@@ -64,6 +64,8 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(schedule.seed ^ 0x5eed);
         let expected = Expected { environment: "simulation".into(), id: None };
         let ledger = Memory::new(expected, rng.fork());
+        // Far from its beginning, so that a clock that is set back by a day still shows a time.
+        ledger.step_clock(1_800_000_000_000_000);
         for sequence in &schedule.sequences {
             let new = NewSequence {
                 name: sequence.name.into(),
