@@ -95,6 +95,11 @@ const ACTORS: [&str; 6] = ["allocator", "router", "buffer", "database", "supervi
 const CALLS: [&str; 8] = ["pop", "push", "raise", "publish", "fallback", "exercise", "hydrate", "facts"];
 
 impl Fault {
+    /// Whether it needs to know what a pod held before.
+    pub fn takes_a_pod_back(&self) -> bool {
+        matches!(self.kind(), Kind::PodAged | Kind::PodDemoted | Kind::PodRestored)
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Fault::Weather { ways, weather, .. } => match (ways.to, weather) {

@@ -19,13 +19,16 @@ pub async fn watch(world: Rc<World>) {
     // Which closing, and since when: each is thought about anew.
     let mut closed: Option<(Life, Instant)> = None;
     let refused: Cell<Option<Instant>> = Cell::new(None);
+    let goes_back = world.schedule.faults.iter().any(|timed| timed.fault.takes_a_pod_back());
     loop {
         sleep(Duration::from_secs(1)).await;
         let Ok(history) = world.ledger().history().await else { continue };
         if history.state == State::Open {
             closed = None;
             world.ledgers.back_up();
-            world.pods.iter().for_each(PodServer::back_up);
+            if goes_back {
+                world.pods.iter().for_each(PodServer::back_up);
+            }
             bring_back(&world, &history, &refused).await;
             continue;
         }
