@@ -294,9 +294,8 @@ impl Slot {
         let identity = process.known.load().identity.clone();
         let Some(identity) = identity else {
             // Nobody follows a life that may never be open.
-            let closed = self.state.borrow().closed.clone();
             let unknown = || LedgerError::Unreachable("the ledger's identity is not known yet".to_owned());
-            return Err(closed.map_or_else(unknown, LedgerError::Closed));
+            return Err(self.shut().unwrap_or_else(unknown));
         };
         // A catalogue read meanwhile may have moved the sequence to a new generation.
         let sequence = process.known.newest(&ask.sequence);

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use crate::points::{POINTS, Point, Victim};
 use crate::trial;
 use crate::trials::books::{self, Lost};
-use crate::trials::command::{Asked, Verdict, read};
+use crate::trials::command::{self, Asked, Verdict};
 use crate::trials::lanes;
 use crate::world::World;
 
@@ -38,19 +38,10 @@ struct Cell {
 }
 
 pub fn main() -> ExitCode {
-    let args = || std::env::args().skip(1);
-    if args().any(|arg| arg == "--help" || arg == "-h") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(asked) = read(args()) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    if std::env::var_os("FAILPOINTS").is_none() {
-        return again_with_a_folder();
-    }
-    run(&asked)
+    command::main(USAGE, |asked| match std::env::var_os("FAILPOINTS") {
+        Some(_) => run(asked),
+        None => again_with_a_folder(),
+    })
 }
 
 /// Processes that are started from here must know where to ask whether they are to stop.

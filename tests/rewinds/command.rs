@@ -7,7 +7,7 @@ use crate::kinds::{KINDS, Kind, Outcome};
 use crate::ledgers::{self, Policy};
 use crate::pods;
 use crate::trials::books;
-use crate::trials::command::{Asked, Verdict, read};
+use crate::trials::command::{self, Asked, Verdict};
 use crate::trials::lanes;
 use crate::world::World;
 
@@ -41,16 +41,7 @@ struct Row {
 }
 
 pub fn main() -> ExitCode {
-    let args = || std::env::args().skip(1);
-    if args().any(|arg| arg == "--help" || arg == "-h") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(asked) = read(args()) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    run(&asked)
+    command::main(USAGE, run)
 }
 
 fn run(asked: &Asked) -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockhouse::block::checker::{Answer, Checker, Fruitless};
+use blockhouse::block::checker::Checker;
 
 use crate::support::Cluster;
 use crate::support::caller::Transport;
@@ -66,14 +66,7 @@ impl World {
     pub async fn end(&mut self) -> Vec<String> {
         let before = self.checker.counts().violations;
         let seen = self.callers.take().expect("it began").stop().await;
-        (0..seen.asked).for_each(|_| self.checker.asked());
-        (0..seen.refused).for_each(|_| self.checker.fruitless(Fruitless::Failed));
-        (0..seen.lost).for_each(|_| self.checker.fruitless(Fruitless::Unknown));
-        let (since, at) = (Duration::ZERO, Duration::ZERO);
-        for given in &seen.given {
-            let (sequence, asked, spans) = (given.sequence, i64::from(given.asked), &given.spans);
-            self.checker.answered(&Answer { sequence, asked, spans, by: None, since, at });
-        }
+        seen.tell(&mut self.checker);
         let new = usize::try_from(self.checker.counts().violations - before).expect("few");
         let violations = self.checker.violations();
         let mut wrong: Vec<String> = violations.iter().rev().take(new).map(ToString::to_string).collect();

@@ -1,6 +1,5 @@
 //! An operator who follows docs/ledger.md: backs up, and after a failover cuts the old primary off before accepting the new one.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ const THINKS: Duration = Duration::from_secs(4);
 pub async fn watch(world: Rc<World>) {
     // Which closing, and since when: each is thought about anew.
     let mut closed: Option<(Life, Instant)> = None;
-    let refused: Cell<Option<Instant>> = Cell::new(None);
+    // Since when somebody follows another life.
+    let mut astray: Option<Instant> = None;
     let goes_back = world.schedule.faults.iter().any(|timed| timed.fault.takes_a_pod_back());
     loop {
         sleep(Duration::from_secs(1)).await;
@@ -29,7 +29,7 @@ pub async fn watch(world: Rc<World>) {
             if goes_back {
                 world.pods.iter().for_each(PodServer::back_up);
             }
-            bring_back(&world, &history, &refused).await;
+            bring_back(&world, &history, &mut astray).await;
             continue;
         }
         let life = history.identity.life;
@@ -45,7 +45,7 @@ pub async fn watch(world: Rc<World>) {
 
 /// Whoever follows a life that nobody reported before the ledger opened refuses it until it is restarted, and every pod that was told
 /// of that life makes it do so again: those are restarted empty, once it is clear that this doesn't pass.
-async fn bring_back(world: &Rc<World>, history: &History, since: &Cell<Option<Instant>>) {
+async fn bring_back(world: &Rc<World>, history: &History, since: &mut Option<Instant>) {
     let led_here = |life: Life| history.lives.iter().any(|record| record.life == life);
     let astray: Vec<usize> = world
         .processes()
@@ -54,14 +54,13 @@ async fn bring_back(world: &Rc<World>, history: &History, since: &Cell<Option<In
         .map(|process| process.slot)
         .collect();
     if astray.is_empty() {
-        return since.set(None);
-    }
-    let first = since.get().unwrap_or_else(Instant::now);
-    since.set(Some(first));
-    if first.elapsed() < THINKS * 3 {
+        *since = None;
         return;
     }
-    since.set(None);
+    if since.get_or_insert_with(Instant::now).elapsed() < THINKS * 3 {
+        return;
+    }
+    *since = None;
     for pod in world.pods.iter().filter(|pod| pod.told_of().is_some_and(|life| !led_here(life))) {
         world.journal.note(format_args!("the operator restarts pod {}", pod.number));
         pod.restart();

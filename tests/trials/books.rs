@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use blockhouse::block::checker::{Answer, Balance, Checker, Fruitless, Least, Rule, Verdict};
+use blockhouse::block::checker::{Balance, Checker, Least, Rule, Verdict};
 use blockhouse::block::{Span, SpanSet};
 
-use super::callers::Seen;
+use super::callers::{Given, Seen};
 use super::lists::Entries;
 use crate::support::metrics::Metrics;
 use crate::support::postgres::Postgres;
@@ -85,14 +85,9 @@ impl Books {
     }
 
     fn hear(&mut self, seen: &Seen, wrong: &mut Vec<String>) {
-        (0..seen.asked).for_each(|_| self.checker.asked());
-        (0..seen.refused).for_each(|_| self.checker.fruitless(Fruitless::Failed));
-        (0..seen.lost).for_each(|_| self.checker.fruitless(Fruitless::Unknown));
-        let (since, at) = (Duration::ZERO, Duration::ZERO);
-        for given in &seen.given {
-            let (sequence, asked, spans) = (given.sequence, i64::from(given.asked), &given.spans);
-            self.checker.answered(&Answer { sequence, asked, spans, by: None, since, at });
-            let page = self.pages.entry(sequence.to_owned()).or_default();
+        seen.tell(&mut self.checker);
+        for Given { sequence, spans, .. } in &seen.given {
+            let page = self.pages.entry((*sequence).to_owned()).or_default();
             for span in spans {
                 if !page.open.remove(*span) {
                     wrong.push(format!("{span} of '{sequence}' was issued, and was not there to be issued"));
@@ -206,14 +201,14 @@ pub fn grants(ledger: &Postgres, since: &mut BTreeMap<String, i64>) -> Vec<(Stri
 /// Books that are cooked must be noticed: an ID given twice, one that is in a pod too, one that nobody explains. What of it was not.
 pub fn canaries() -> Vec<String> {
     let grant = || vec![("tasks".to_owned(), Span::new(1, 100).expect("a range"))];
-    let answer = |first, count: u32| super::callers::Given {
+    let answer = |first, count: u32| Given {
         sequence: "tasks",
         asked: count,
         spans: vec![Span::new(first, i64::from(count)).expect("a range")],
     };
     let entries =
         |first, count| Entries::from([("tasks".to_owned(), vec![Span::new(first, count).expect("a range")])]);
-    let close = |given: Vec<super::callers::Given>, in_pods| {
+    let close = |given: Vec<Given>, in_pods| {
         let seen = Seen { asked: given.len() as u64, given, ..Seen::default() };
         let mut books = Books::default();
         let (_, wrong) = books.close(Period { grants: grant(), seen, in_pods, ..Period::default() });

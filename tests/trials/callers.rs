@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use blockhouse::block::Span;
+use blockhouse::block::checker::{Answer, Checker, Fruitless};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -43,6 +44,20 @@ pub struct Seen {
     pub under_way: usize,
     /// By caller: when the newest request was made that was answered.
     pub served: Vec<Option<Instant>>,
+}
+
+impl Seen {
+    /// Tells the checker all of it.
+    pub fn tell(&self, checker: &mut Checker) {
+        (0..self.asked).for_each(|_| checker.asked());
+        (0..self.refused).for_each(|_| checker.fruitless(Fruitless::Failed));
+        (0..self.lost).for_each(|_| checker.fruitless(Fruitless::Unknown));
+        let (since, at) = (Duration::ZERO, Duration::ZERO);
+        for given in &self.given {
+            let (sequence, asked, spans) = (given.sequence, i64::from(given.asked), &given.spans);
+            checker.answered(&Answer { sequence, asked, spans, by: None, since, at });
+        }
+    }
 }
 
 /// Callers under way. Dropped, they end at once.

@@ -15,7 +15,7 @@ pub struct Asked {
 }
 
 /// Reads the arguments; `None` if there is something among them that isn't understood.
-pub fn read(args: impl Iterator<Item = String>) -> Option<Asked> {
+fn read(args: impl Iterator<Item = String>) -> Option<Asked> {
     let mut asked = Asked { trials: 100, seed: 1, lanes: 3, only: None };
     let (mut args, mut share) = (args, 1);
     while let Some(arg) = args.next() {
@@ -30,6 +30,20 @@ pub fn read(args: impl Iterator<Item = String>) -> Option<Asked> {
     }
     asked.trials = asked.trials.div_ceil(share);
     Some(asked)
+}
+
+/// Runs what is asked for, or says how to ask.
+pub fn main(usage: &str, run: impl FnOnce(&Asked) -> ExitCode) -> ExitCode {
+    let args = || std::env::args().skip(1);
+    if args().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{usage}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(asked) = read(args()) else {
+        eprintln!("{usage}");
+        return ExitCode::from(2);
+    };
+    run(&asked)
 }
 
 /// How a run went, in its last lines.

@@ -207,18 +207,12 @@ impl Server {
 
     /// What a list of its present life holds.
     pub fn spans(&self, list: &List) -> Vec<Span> {
-        let state = self.state();
-        let keys = state.keys.get(&state.life);
-        let spans = keys.and_then(|keys| keys.lists.get(&(list.sequence.clone(), list.generation)));
-        spans.map(|spans| spans.iter().copied().collect()).unwrap_or_default()
+        self.state().spans(list).map(|spans| spans.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Entries of that list.
     pub fn blocks(&self, list: &List) -> u64 {
-        let state = self.state();
-        let keys = state.keys.get(&state.life);
-        keys.and_then(|keys| keys.lists.get(&(list.sequence.clone(), list.generation)))
-            .map_or(0, |spans| spans.len() as u64)
+        self.state().spans(list).map_or(0, |spans| spans.len() as u64)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -239,6 +233,10 @@ fn hex(rng: &mut fastrand::Rng) -> String {
 }
 
 impl State {
+    fn spans(&self, list: &List) -> Option<&VecDeque<Span>> {
+        self.keys.get(&self.life)?.lists.get(&(Arc::clone(&list.sequence), list.generation))
+    }
+
     fn execute(&mut self, head: &Head, op: &Op) -> Result<(Proof, Answered), PodError> {
         let role = if self.replica { "slave" } else { "master" };
         let mut proof = Proof {
