@@ -127,7 +127,9 @@ async fn kill(world: &mut World, victim: Victim, which: usize) {
             }
             pod.kill();
         }
-        Victim::Postgres if which.is_multiple_of(2) => world.cluster.postgres.as_mut().expect("it has one").crash(),
+        Victim::Postgres if which.is_multiple_of(2) => {
+            world.cluster.postgres.as_mut().expect("it has one").crash()
+        }
         Victim::Postgres => {
             let holder = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'blockhouse/%'
                  ORDER BY application_name, pid LIMIT 1";
@@ -148,7 +150,9 @@ fn start(world: &mut World, victim: Victim, which: usize) {
             let at = which % cluster.pods.len();
             cluster.pods[at].restart();
         }
-        Victim::Postgres if which.is_multiple_of(2) => cluster.postgres.as_mut().expect("it has one").launch(),
+        Victim::Postgres if which.is_multiple_of(2) => {
+            cluster.postgres.as_mut().expect("it has one").launch()
+        }
         // The server starts itself again, with all its sessions gone.
         Victim::Postgres => cluster.ledger().wait_for("SELECT true"),
     }
